@@ -1,0 +1,1 @@
+"""EM as a map, and its derivatives. Pure functions of arrays."""

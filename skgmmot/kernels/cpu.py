@@ -1,0 +1,228 @@
+"""The engine on the CPU: numba kernels over blocks of samples, run by a pool of threads.
+
+The data are cut into segments, the segments into blocks. Neither cut depends on the number of
+threads, each segment has sums of its own, and these are added in order: results have the same
+bits for every number of threads. Memory beyond the data is that of the segments' sums.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from . import compiled
+from .blocks import BLOCK
+from .features import Features, padded
+from .threads import run
+
+_SEGMENT_COST = 60e3  # nanoseconds of work that are worth waking a thread for
+_MAX_SEGMENTS = 64
+_MAX_SUMS_BYTES = 2**23
+NO_FACTORS = np.zeros((0, 0, 0))
+_UNWEIGHTED = np.zeros(0)
+
+
+class Logits(NamedTuple):
+    """log w_k g_k(x) = ⟨coefficients_k, φ(x - reference_k)⟩ for every component k.
+
+    reference : ndarray of shape (n_components, n_features) or (1, n_features)
+        A point for each component (its mean: the centered way), or one for all (the matrix way).
+    coefficients : ndarray of shape (padded n_components, padded size of φ)
+        Natural parameters about the reference points.
+    factors : ndarray of shape (n_components, n_features or 1, n_features) or (0, 0, 0)
+        In the centered way the upper triangular U_k of the precisions P_k = U_k U_kᵀ (or their
+        diagonals), with which quadratic forms are evaluated without cancellation; empty in the
+        matrix way.
+    n_components : int
+    features : Features
+    """
+
+    reference: np.ndarray
+    coefficients: np.ndarray
+    factors: np.ndarray
+    n_components: int
+    features: Features
+
+
+def _read_only(array):
+    """A read-only view, so that a kernel is compiled for one kind of array only."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@lru_cache(maxsize=256)
+def _segments(n_samples, n_features, shape=(4, 4)):
+    """Row numbers at which segments start and end, whole blocks each."""
+    n_components, size = shape
+    n_blocks = -(-n_samples // BLOCK)
+    cost = n_blocks * BLOCK * (n_components * (0.05 * size + 0.7) + n_features)
+    limit = min(_MAX_SEGMENTS, max(8, _MAX_SUMS_BYTES // (8 * n_components * size)))
+    wanted = 1
+    while wanted < limit and wanted * _SEGMENT_COST < cost:
+        wanted *= 2
+    wanted = min(wanted, n_blocks)
+    bounds = BLOCK * (np.arange(wanted + 1) * n_blocks // wanted)
+    bounds[-1] = n_samples
+    bounds.flags.writeable = False
+    return bounds
+
+
+def _arguments(X, sample_weight, logits):
+    weight = _UNWEIGHTED if sample_weight is None else sample_weight
+    return (
+        _read_only(X),
+        _read_only(weight),
+        logits.reference,
+        logits.coefficients,
+        logits.factors,
+        logits.features.pairs,
+        logits.features.has_squared_norm,
+        logits.n_components,
+    )
+
+
+def statistics(X, sample_weight, logits, n_threads=1):
+    """E-step statistics S_k = Σ_i s_i γ_ik φ(x_i - reference_k), and Σ_i s_i log p(x_i).
+
+    Parameters
+    ----------
+    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    logits : Logits
+    n_threads : int, default=1
+
+    Returns
+    -------
+    sums : ndarray of shape (n_components, size of φ), float64
+    log_likelihood : float
+    """
+    bounds = _segments(*X.shape, logits.coefficients.shape)
+    n_segments = len(bounds) - 1
+    sums = np.zeros((n_segments, *logits.coefficients.shape))
+    log_likelihood = np.zeros(n_segments)
+    arguments = _arguments(X, sample_weight, logits)
+
+    def task(first, last):
+        compiled.statistics(
+            *arguments, bounds[first : last + 1], sums[first:last], log_likelihood[first:last]
+        )
+
+    run(task, n_segments, n_threads)
+    total = sums[0] if n_segments == 1 else sums.sum(axis=0)
+    return total[: logits.n_components, : logits.features.size], float(log_likelihood.sum())
+
+
+def assigned_statistics(X, sample_weight, responsibilities, reference, features, n_threads=1):
+    """Statistics for given responsibilities of shape (n_samples, n_components), float64.
+
+    ``reference`` has shape (1, n_features), or (n_components, n_features) for a point for each
+    component. Returns the sums as `statistics` does.
+    """
+    n_components = responsibilities.shape[1]
+    shape = (padded(n_components), features.pairs.shape[1])
+    bounds = _segments(*X.shape, shape)
+    sums = np.zeros((len(bounds) - 1, *shape))
+    weight = _UNWEIGHTED if sample_weight is None else sample_weight
+
+    def task(first, last):
+        compiled.assigned_statistics(
+            _read_only(X),
+            _read_only(weight),
+            responsibilities,
+            reference,
+            features.pairs,
+            features.has_squared_norm,
+            bounds[first : last + 1],
+            sums[first:last],
+        )
+
+    run(task, len(bounds) - 1, n_threads)
+    return sums.sum(axis=0)[:n_components, : features.size]
+
+
+_NO_DENSITY = np.zeros(0)
+_NO_RESPONSIBILITIES = np.zeros((0, 0))
+_NO_LABELS = np.zeros(0, dtype=np.int64)
+
+
+def _densities(X, logits, n_threads, log_density, responsibilities, labels):
+    bounds = _segments(*X.shape, logits.coefficients.shape)
+    arguments = _arguments(X, None, logits)
+    arguments = arguments[:1] + arguments[2:]  # no sample weights
+
+    def task(first, last):
+        compiled.densities(
+            *arguments, bounds[first : last + 1], log_density, responsibilities, labels
+        )
+
+    run(task, len(bounds) - 1, n_threads)
+
+
+def log_densities(X, logits, n_threads=1):
+    """log p(x_i), float64 of shape (n_samples,)."""
+    out = np.empty(len(X))
+    _densities(X, logits, n_threads, out, _NO_RESPONSIBILITIES, _NO_LABELS)
+    return out
+
+
+def responsibilities(X, logits, n_threads=1):
+    """γ_ik, float64 of shape (n_samples, n_components)."""
+    out = np.empty((len(X), logits.n_components))
+    _densities(X, logits, n_threads, _NO_DENSITY, out, _NO_LABELS)
+    return out
+
+
+def labels(X, logits, n_threads=1):
+    """argmax_k γ_ik, int64 of shape (n_samples,)."""
+    out = np.empty(len(X), dtype=np.int64)
+    _densities(X, logits, n_threads, _NO_DENSITY, _NO_RESPONSIBILITIES, out)
+    return out
+
+
+def summary(X, sample_weight, n_threads=1):
+    """Weighted column sums, least and greatest column values, each of shape (n_features,)."""
+    bounds = _segments(*X.shape)
+    sums, lowest, highest = np.zeros((3, len(bounds) - 1, X.shape[1]))
+    weight = _UNWEIGHTED if sample_weight is None else sample_weight
+
+    def task(first, last):
+        part = slice(first, last)
+        compiled.summary(
+            _read_only(X),
+            _read_only(weight),
+            bounds[first : last + 1],
+            sums[part],
+            lowest[part],
+            highest[part],
+        )
+
+    run(task, len(bounds) - 1, n_threads)
+    return sums.sum(axis=0), lowest.min(axis=0), highest.max(axis=0)
+
+
+def statistics_vjp(X, sample_weight, logits, sums_bar, n_threads=1):
+    """Pull a cotangent of the statistics back to the samples and their weights.
+
+    Parameters
+    ----------
+    X, sample_weight, logits, n_threads
+        As in `statistics`.
+    sums_bar : ndarray of shape (n_components, size of φ)
+
+    Returns
+    -------
+    X_bar : ndarray of shape (n_samples, n_features), float64
+    weight_bar : ndarray of shape (n_samples,), float64
+    """
+    bounds = _segments(*X.shape, logits.coefficients.shape)
+    arguments = _arguments(X, sample_weight, logits)
+    padded_bar = np.zeros(logits.coefficients.shape)
+    padded_bar[: logits.n_components, : logits.features.size] = sums_bar
+    X_bar, weight_bar = np.empty(X.shape), np.empty(len(X))
+
+    def task(first, last):
+        compiled.statistics_vjp(*arguments, padded_bar, bounds[first : last + 1], X_bar, weight_bar)
+
+    run(task, len(bounds) - 1, n_threads)
+    return X_bar, weight_bar

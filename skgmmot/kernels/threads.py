@@ -1,0 +1,84 @@
+"""Threads for kernels that release the GIL: a pool that survives fork, and how many to use."""
+
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import joblib
+from joblib.parallel import get_active_backend
+
+_lock = Lock()
+_pool = None
+
+
+def _renew():
+    """Forget the pool: after a fork its threads exist in the parent only."""
+    global _pool, _lock
+    _pool = None
+    _lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+def effective_n_threads(n_jobs=None):
+    """Number of threads for ``n_jobs``.
+
+    None means what scikit-learn's OpenMP code would take: the processors this process may use
+    (affinity and cgroup limits), at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` where
+    they are set (joblib sets the former in its worker processes), and one inside a joblib worker
+    thread. Negative numbers count down from all processors, as in joblib.
+    """
+    if n_jobs == 0:
+        raise ValueError("n_jobs must not be 0; use None for the default or -1 for all processors.")
+    available = joblib.cpu_count(only_physical_cores=True)
+    if n_jobs is not None:
+        return n_jobs if n_jobs > 0 else max(1, available + 1 + n_jobs)
+    if _in_joblib_worker():
+        in_thread = multiprocessing.current_process().name == "MainProcess"
+        if in_thread or "OMP_NUM_THREADS" not in os.environ:
+            return 1
+    for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        setting = os.environ.get(variable, "").split(",")[0].strip()
+        if setting.isdigit() and int(setting) > 0:
+            available = min(available, int(setting))
+    return available
+
+
+def _in_joblib_worker():
+    backend, _ = get_active_backend()
+    return getattr(backend, "nesting_level", 0) > 0
+
+
+def run(task, n_segments, n_threads):
+    """Call ``task(first, last)`` on consecutive ranges of segments, one range a thread.
+
+    The caller's own thread takes the first range. Which thread computes a segment never changes
+    what is computed.
+    """
+    n_threads = min(n_threads, n_segments)
+    if n_threads <= 1:
+        task(0, n_segments)
+        return
+    cuts = [t * n_segments // n_threads for t in range(n_threads + 1)]
+    pool = _get_pool()
+    futures = [pool.submit(task, cuts[t], cuts[t + 1]) for t in range(1, n_threads)]
+    try:
+        task(cuts[0], cuts[1])
+    finally:
+        errors = [future.exception() for future in futures]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def _get_pool():
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(
+                max_workers=max(32, joblib.cpu_count()), thread_name_prefix="skgmmot"
+            )
+        return _pool
