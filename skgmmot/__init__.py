@@ -1,0 +1,16 @@
+"""Differentiable and comparable Gaussian mixtures for scikit-learn."""
+
+from .metrics import mixture_wasserstein
+from .mixture import DifferentiableGaussianMixture
+from .parameters import MixtureParameters
+from .transport.mixture import MixtureTransport, mixture_transport
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "DifferentiableGaussianMixture",
+    "MixtureParameters",
+    "MixtureTransport",
+    "mixture_transport",
+    "mixture_wasserstein",
+]

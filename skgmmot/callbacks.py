@@ -1,0 +1,79 @@
+"""scikit-learn's fit callbacks (from 1.9), and the same names doing nothing before that."""
+
+from contextlib import contextmanager
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:
+        """Nothing to support."""
+
+    def with_callbacks(method):
+        return method
+
+
+class FitTasks:
+    """The tree of tasks of a fit: restarts, and EM steps in each.
+
+    Does nothing unless callbacks are registered on the estimator, or handed down to it by a
+    meta-estimator.
+
+    Parameters
+    ----------
+    estimator : CallbackSupportMixin
+    X, sample_weight : the training data, passed on to the callbacks
+    n_restarts : int
+    """
+
+    def __init__(self, estimator, X, sample_weight, n_restarts):
+        self.estimator = estimator
+        self.arguments = {
+            "estimator": estimator,
+            "X": X,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        self.root = None
+        if hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx"):
+            self.root = estimator._init_callback_context(max_subtasks=n_restarts)
+            self.root.call_on_fit_task_begin(**self.arguments)
+
+    @contextmanager
+    def restart(self, max_iter, fitted_attributes):
+        """One restart: yields an ``iterate`` callback, or None where there is none to call.
+
+        ``fitted_attributes(theta)`` gives the attributes that make the estimator a fitted one.
+        """
+        if self.root is None:
+            yield None
+            return
+        task = self.root.subcontext(task_name="restart", max_subtasks=max_iter)
+        task.call_on_fit_task_begin(**self.arguments)
+        step = [None]
+
+        def begin():
+            step[0] = task.subcontext(task_name="EM step")
+            step[0].call_on_fit_task_begin(**self.arguments)
+
+        def on_step(n_iter, lower_bound, change, theta):
+            stop = step[0].call_on_fit_task_end(
+                **self.arguments, reconstruction_attributes=lambda: fitted_attributes(theta)
+            )
+            step[0] = None
+            if n_iter < max_iter and not stop:
+                begin()
+            return stop
+
+        if max_iter:
+            begin()
+        try:
+            yield on_step
+        finally:
+            if step[0] is not None:  # begun, but not needed: the fit had converged
+                step[0].call_on_fit_task_end(estimator=self.estimator)
+            task.call_on_fit_task_end(**self.arguments)
+
+    def finish(self, attributes):
+        """End the fit itself."""
+        if self.root is not None:
+            self.root.call_on_fit_task_end(**self.arguments, reconstruction_attributes=attributes)

@@ -1,0 +1,262 @@
+"""What a Gaussian mixture can do once its parameters are known."""
+
+import numpy as np
+from scipy.special import entr
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .em.exponential_family import precisions_of
+from .em.step import em_problem, log_density, logits_of
+from .kernels import cpu
+from .kernels.threads import effective_n_threads
+from .parameters import MixtureParameters
+
+_CHUNK = 65_536  # rows of which responsibilities are in memory at a time
+
+
+class MixtureDensity:
+    """Prediction, likelihood, criteria and sampling.
+
+    Mixed into estimators that have the attributes ``weights_``, ``means_`` and ``covariances_``
+    and the parameters ``covariance_type``, ``random_state`` and ``n_jobs``.
+    """
+
+    @property
+    def parameters_(self):
+        """Weights, means and covariances of the fitted mixture, as `MixtureParameters`."""
+        check_is_fitted(self)
+        return MixtureParameters(
+            self.weights_, self.means_, self.covariances_, self.covariance_type
+        )
+
+    @property
+    def _theta(self):
+        """The parameters in float64."""
+        parts = (np.asarray(part, dtype=np.float64) for part in self.parameters_)
+        return MixtureParameters(*parts, self.covariance_type)
+
+    def _problem(self, X):
+        """The parameters and checked data, as the pure functions take them."""
+        check_is_fitted(self)
+        X = self._validate_X(X, reset=False)
+        n_threads = effective_n_threads(self.n_jobs)
+        problem = em_problem(X, covariance_type=self.covariance_type, n_threads=n_threads)
+        return problem, self._theta
+
+    def _validate_X(self, X, *, reset, ensure_min_samples=1):
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            order="C",
+            ensure_min_samples=ensure_min_samples,
+        )
+        return np.asarray(X)  # a plain array of a memory map
+
+    def score_samples(self, X):
+        """Log-likelihood of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), of the dtype of ``X``
+        """
+        problem, theta = self._problem(X)
+        return log_density(problem, theta).astype(problem.X.dtype, copy=False)
+
+    def score(self, X, y=None, *, sample_weight=None):
+        """Mean log-likelihood of the samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None: all equal.
+
+        Returns
+        -------
+        log_likelihood : float
+        """
+        return self._log_likelihood(X, sample_weight)[0]
+
+    def _log_likelihood(self, X, sample_weight):
+        """Mean log-likelihood and the sum of the sample weights."""
+        problem, theta = self._problem(X)
+        values = log_density(problem, theta)
+        if sample_weight is None:
+            return float(values.mean()), float(len(values))
+        weight = checked_weights(sample_weight, problem.X)
+        total = float(weight.sum())
+        return float(values @ weight) / total, total
+
+    def predict(self, X):
+        """Most probable component of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+        """
+        problem, theta = self._problem(X)
+        return cpu.labels(problem.X, logits_of(problem, theta), problem.n_threads)
+
+    def predict_proba(self, X):
+        """Responsibilities: the probability of each component given the sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        responsibilities : ndarray of shape (n_samples, n_components), of the dtype of ``X``
+        """
+        problem, theta = self._problem(X)
+        logits = logits_of(problem, theta)
+        proba = cpu.responsibilities(problem.X, logits, problem.n_threads)
+        return proba.astype(problem.X.dtype, copy=False)
+
+    def sample(self, n_samples=1):
+        """Draw samples from the mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), of the dtype of ``means_``
+            Sorted by component.
+        labels : ndarray of shape (n_samples,), int64
+            The component of each sample.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
+        weights, means, covariances = self._theta
+        random_state = check_random_state(self.random_state)
+        counts = random_state.multinomial(n_samples, weights / weights.sum())
+        drawn = []
+        for k, count in enumerate(counts):
+            if self.covariance_type in ("full", "tied"):
+                sigma = covariances if self.covariance_type == "tied" else covariances[k]
+                drawn.append(random_state.multivariate_normal(means[k], sigma, int(count)))
+            else:
+                deviation = np.sqrt(covariances[k])
+                normal = random_state.standard_normal(size=(count, means.shape[1]))
+                drawn.append(means[k] + normal * deviation)
+        X = np.concatenate(drawn).astype(self.means_.dtype, copy=False)
+        return X, np.repeat(np.arange(len(counts)), counts)
+
+    def _n_parameters(self):
+        """Number of free parameters."""
+        n_components, n_features = self.means_.shape
+        of_covariances = {
+            "full": n_components * n_features * (n_features + 1) // 2,
+            "tied": n_features * (n_features + 1) // 2,
+            "diag": n_components * n_features,
+            "spherical": n_components,
+        }[self.covariance_type]
+        of_weights = 0 if getattr(self, "fixed_weights", False) else n_components - 1
+        return n_components * n_features + of_covariances + of_weights
+
+    def aic(self, X, *, sample_weight=None):
+        """Akaike information criterion on ``X``; the lower the better.
+
+        -2 log-likelihood + 2 · number of free parameters. Fixed weights are not counted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the samples; None: one each.
+
+        Returns
+        -------
+        aic : float
+        """
+        mean, total = self._log_likelihood(X, sample_weight)
+        return -2 * mean * total + 2 * self._n_parameters()
+
+    def bic(self, X, *, sample_weight=None):
+        """Bayesian information criterion on ``X``; the lower the better.
+
+        -2 log-likelihood + log n · number of free parameters, with n the sum of the sample
+        weights. Fixed weights are not counted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the samples; None: one each.
+
+        Returns
+        -------
+        bic : float
+        """
+        mean, total = self._log_likelihood(X, sample_weight)
+        return -2 * mean * total + np.log(total) * self._n_parameters()
+
+    def icl(self, X, *, sample_weight=None):
+        """Integrated completed likelihood criterion on ``X``; the lower the better.
+
+        BIC plus twice the entropy of the responsibilities, -2 Σ_i s_i Σ_k γ_ik log γ_ik: a
+        criterion that also asks for well-separated components (Biernacki, Celeux, Govaert 2000,
+        in the entropy form of McLachlan and Peel 2000, section 6.10).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the samples; None: one each.
+
+        Returns
+        -------
+        icl : float
+        """
+        bic = self.bic(X, sample_weight=sample_weight)
+        problem, theta = self._problem(X)
+        logits = logits_of(problem, theta)
+        weight = None if sample_weight is None else checked_weights(sample_weight, problem.X)
+        entropy = 0.0
+        for start in range(0, len(problem.X), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            proba = cpu.responsibilities(problem.X[part], logits, problem.n_threads)
+            by_sample = entr(proba).sum(axis=1)
+            entropy += by_sample.sum() if weight is None else by_sample @ weight[part]
+        return bic + 2 * float(entropy)
+
+    def _set_parameters(self, theta, dtype):
+        """Set every fitted attribute that follows from the parameters."""
+        for name, value in self._parameter_attributes(theta, dtype).items():
+            setattr(self, name, value)
+
+    def _parameter_attributes(self, theta, dtype):
+        weights, means, covariances = theta
+        factors, precisions, _ = precisions_of(
+            np.ascontiguousarray(covariances), theta.covariance_type, theta.n_features
+        )
+        named = {
+            "weights_": weights,
+            "means_": means,
+            "covariances_": covariances,
+            "precisions_cholesky_": factors,
+            "precisions_": precisions,
+        }
+        return {name: np.array(value, dtype=dtype, order="C") for name, value in named.items()}
+
+
+def checked_weights(sample_weight, X):
+    """Non-negative float64 weights, not all zero."""
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight: at least one weight must be positive.")
+    return weight

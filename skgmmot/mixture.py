@@ -1,0 +1,447 @@
+"""DifferentiableGaussianMixture: EM as a scikit-learn estimator."""
+
+import time
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from .density import MixtureDensity, checked_weights
+from .differentiable import DifferentiableFit
+from .em.exponential_family import CollapsedComponentError
+from .em.fixed_point import iterate
+from .em.initialization import initial_parameters
+from .em.step import em_problem
+from .kernels.threads import effective_n_threads
+from .parameters import COVARIANCE_TYPES, MixtureParameters, as_parameters, initial_parts
+
+
+class DifferentiableGaussianMixture(
+    CallbackSupportMixin, DifferentiableFit, MixtureDensity, DensityMixin, BaseEstimator
+):
+    """Gaussian mixture fitted by EM, with gradients with respect to the data.
+
+    Takes the place of `sklearn.mixture.GaussianMixture`: the same parameters, methods and fitted
+    attributes, and, with ``residual_tol=np.inf``, the same iterates. It adds sample weights,
+    fixed weights, a stopping rule that looks at the parameters, and gradients through EM.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A covariance matrix for each component, one for all, a diagonal or a single variance.
+    tol : float, default=1e-3
+        The gain of the lower bound (mean log-likelihood) in a step must fall below this …
+    residual_tol : float, default=1e-6
+        … and the scaled change of the parameters below this, for EM to have converged. The
+        scaled change is the largest change of a weight, of a mean in standard deviations of its
+        component, and of a covariance relative to itself. The gain alone stops far too early
+        where components overlap; ``np.inf`` leaves it to the gain, as scikit-learn does.
+    reg_covar : float, default=1e-6
+        Added to the diagonal of covariances, in squared units of the data.
+    max_iter : int, default=1000
+        Number of EM steps at most. More than scikit-learn's 100, because ``residual_tol``
+        asks for more steps and a step costs far less. With 0 the initial parameters are kept.
+    n_init : int, default=1
+        Number of restarts; the one with the highest lower bound is kept. A restart that fails
+        is skipped with a warning.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+        How to initialize, as in scikit-learn.
+    init_size : int or None, default=20_000
+        k-means and k-means++ look at this many random rows, because on large data they would
+        take longer than EM. None: at all rows. Up to this many rows the initialization is
+        scikit-learn's own.
+    weights_init : array-like of shape (n_components,), default=None
+        Initial weights.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Initial means.
+    precisions_init : array-like, default=None
+        Initial precisions (inverse covariances), in the shape of the covariance type.
+    fixed_weights : bool, default=False
+        Whether the weights stay at ``weights_init`` (uniform if None) throughout; Algorithm 2
+        of Boïté et al. (2025).
+    acceleration : None, default=None
+        Plain EM steps.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initialization and `sample`.
+    warm_start : bool, default=False
+        Whether `fit` starts from the last solution. With ``max_iter=1`` each fit is one EM step.
+    verbose : int, default=0
+        1 prints restarts and every ``verbose_interval``-th step, 2 adds times and gains.
+    verbose_interval : int, default=10
+        Number of steps between prints.
+    n_jobs : int or None, default=None
+        Number of threads. None: as many as scikit-learn's OpenMP code would use. The result
+        has the same bits for every number.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+    means_ : ndarray of shape (n_components, n_features)
+    covariances_ : ndarray
+        (n_components, n_features, n_features) if full, (n_features, n_features) if tied,
+        (n_components, n_features) if diag, (n_components,) if spherical.
+    precisions_, precisions_cholesky_ : ndarray
+        Inverse covariances, and upper triangular factors U with precision U Uᵀ.
+    parameters_ : MixtureParameters
+        The three parts together.
+    converged_ : bool
+    n_iter_ : int
+        Number of EM steps of the best restart.
+    lower_bound_ : float
+        Mean log-likelihood before the last step.
+    lower_bounds_ : list of float
+        Mean log-likelihood before each step.
+    residual_ : float
+        Scaled size of F(θ) - θ at the fitted parameters, F being an EM step.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        If X has names of columns that are all strings.
+
+    See Also
+    --------
+    mixture_wasserstein : Compares two mixtures.
+
+    Notes
+    -----
+    Parameters and results have the dtype of ``X`` (float32 or float64); sums are float64
+    inside. Memory beyond the data does not grow with the number of samples.
+
+    References
+    ----------
+    S. Boïté, E. Tanguy, J. Delon, A. Desolneux, R. Flamary. Differentiable
+    Expectation-Maximisation and applications to Gaussian mixture model optimal transport.
+    arXiv:2509.02109, 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgmmot import DifferentiableGaussianMixture
+    >>> X = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> mixture = DifferentiableGaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> mixture.means_
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    >>> mixture.predict([[0, 0], [12, 3]])
+    array([1, 0])
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "residual_tol": [Interval(Real, 0, None, closed="both")],
+        "reg_covar": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        "init_size": [Interval(Integral, 1, None, closed="left"), None],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "fixed_weights": ["boolean"],
+        "acceleration": [None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        tol=1e-3,
+        residual_tol=1e-6,
+        reg_covar=1e-6,
+        max_iter=1000,
+        n_init=1,
+        init_params="kmeans",
+        init_size=20_000,
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        fixed_weights=False,
+        acceleration=None,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+        verbose_interval=10,
+        n_jobs=None,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.residual_tol = residual_tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.init_size = init_size
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.fixed_weights = fixed_weights
+        self.acceleration = acceleration
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.n_jobs = n_jobs
+
+    @classmethod
+    def from_parameters(cls, weights, means, covariances, *, covariance_type="full", **params):
+        """A fitted estimator with given parameters, without data.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+        means : array-like of shape (n_components, n_features)
+        covariances : array-like, in the shape of ``covariance_type``
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        **params : constructor parameters
+
+        Returns
+        -------
+        mixture : DifferentiableGaussianMixture
+
+        Raises
+        ------
+        ValueError
+            If shapes do not match, weights are negative or do not sum to one, or a covariance
+            is not symmetric positive definite.
+
+        Examples
+        --------
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> mixture = DifferentiableGaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], covariance_type="spherical"
+        ... )
+        >>> mixture.predict([[1.0], [3.0]])
+        array([0, 1])
+        """
+        means = np.asarray(means)
+        dtype = np.float32 if means.dtype == np.float32 else np.float64
+        theta = as_parameters(
+            MixtureParameters(weights, means, covariances, covariance_type), "from_parameters"
+        )
+        mixture = cls(theta.n_components, covariance_type=covariance_type, **params)
+        mixture._set_parameters(theta, dtype)
+        mixture.n_features_in_ = theta.n_features
+        mixture.n_iter_, mixture.lower_bounds_, mixture.converged_ = 0, [], False
+        return mixture
+
+    @classmethod
+    def from_mixture(cls, mixture, **params):
+        """A fitted estimator with the parameters of another mixture.
+
+        Parameters
+        ----------
+        mixture : fitted estimator (for instance of scikit-learn), MixtureParameters or tuple
+        **params : constructor parameters
+
+        Returns
+        -------
+        mixture : DifferentiableGaussianMixture
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.mixture import GaussianMixture
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> X = load_iris().data
+        >>> theirs = GaussianMixture(3, random_state=0).fit(X)
+        >>> ours = DifferentiableGaussianMixture.from_mixture(theirs)
+        >>> bool(abs(ours.score(X) - theirs.score(X)) < 1e-10)
+        True
+        """
+        weights, means, covariances = theta = as_parameters(mixture, "mixture")
+        return cls.from_parameters(
+            weights, means, covariances, covariance_type=theta.covariance_type, **params
+        )
+
+    def fit(self, X, y=None, *, sample_weight=None):
+        """Fit the mixture by EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 and float64 are kept, anything else becomes float64.
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights. A weight of two is a row given twice, of zero a row left out.
+
+        Returns
+        -------
+        self : DifferentiableGaussianMixture
+
+        Raises
+        ------
+        ValueError
+            If the data or an initial parameter cannot be used, or if in every restart a
+            component collapsed; the message names the component.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If EM did not converge, a restart failed, or a component lost all its mass.
+        """
+        self._fit(X, sample_weight)
+        return self
+
+    def fit_predict(self, X, y=None, *, sample_weight=None):
+        """Fit the mixture and return the most probable component of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+        """
+        return self._fit(X, sample_weight).predict(X)
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit(self, X, sample_weight):
+        X = self._validate_X(X, reset=True, ensure_min_samples=2)
+        if sample_weight is not None:
+            sample_weight = checked_weights(sample_weight, X)
+            if not sample_weight.all():
+                X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
+        if len(X) < self.n_components:
+            raise ValueError(
+                f"Expected at least n_components={self.n_components} samples (of positive "
+                f"weight); got n_samples = {len(X)}. Decrease n_components."
+            )
+        given = initial_parts(
+            self.weights_init,
+            self.means_init,
+            self.precisions_init,
+            (self.n_components, X.shape[1]),
+            self.covariance_type,
+        )
+        if self.fixed_weights and given[0] is None:
+            given = (np.full(self.n_components, 1.0 / self.n_components), *given[1:])
+        problem = em_problem(
+            X,
+            sample_weight,
+            covariance_type=self.covariance_type,
+            reg_covar=self.reg_covar,
+            fixed_weights=self.fixed_weights,
+            n_threads=effective_n_threads(self.n_jobs),
+        )
+        warm = self.warm_start and hasattr(self, "weights_")
+        n_restarts = 1 if warm else self.n_init
+        tasks = FitTasks(self, X, sample_weight, n_restarts)
+        random_state = check_random_state(self.random_state)
+        best, best_bound, failures = None, -np.inf, []
+        for restart in range(n_restarts):
+            self._report(1, f"Initialization {restart}")
+            with tasks.restart(
+                self.max_iter, lambda theta: self._parameter_attributes(theta, X.dtype)
+            ) as on_step:
+                try:
+                    theta = self._start(problem, given, random_state, warm)
+                    result = iterate(
+                        problem,
+                        theta,
+                        max_iter=self.max_iter,
+                        tol=self.tol,
+                        residual_tol=self.residual_tol,
+                        previous_bound=getattr(self, "lower_bound_", -np.inf) if warm else -np.inf,
+                        callback=self._step_callback(on_step),
+                    )
+                except CollapsedComponentError as error:
+                    failures.append(error)
+                    continue
+            self._report(1, f"Initialization converged: {result.converged}")
+            bound = result.lower_bounds[-1] if result.lower_bounds else result.lower_bound
+            if best is None or bound > best_bound:
+                best, best_bound = result, bound
+        if best is None:
+            raise failures[0]
+        if failures:
+            warnings.warn(
+                f"{len(failures)} of {n_restarts} restarts failed and were skipped; the first "
+                f"because: {failures[0]}",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        self._keep(best, best_bound, X.dtype)
+        tasks.finish(lambda: self._parameter_attributes(best.parameters, X.dtype))
+        return self
+
+    def _keep(self, result, lower_bound, dtype):
+        """Set the fitted attributes, and say what is wrong with them."""
+        self._set_parameters(result.parameters, dtype)
+        self._previous = result.previous
+        self.converged_ = result.converged
+        self.n_iter_ = len(result.lower_bounds)
+        self.lower_bound_ = lower_bound
+        self.lower_bounds_ = result.lower_bounds
+        self.residual_ = result.residual
+        if self.max_iter and not result.converged:
+            warnings.warn(
+                f"EM did not converge in {self.n_iter_} steps: the residual is "
+                f"{result.residual:.3g} (residual_tol={self.residual_tol:.3g}). Increase max_iter "
+                "or residual_tol, or try other init_params.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        if result.lost is not None:
+            warnings.warn(
+                f"Component {', '.join(map(str, np.flatnonzero(result.lost)))} lost all its mass "
+                "and keeps its last mean and covariance. Decrease n_components, or try other "
+                "init_params.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    def _start(self, problem, given, random_state, warm):
+        """θ_0: the last solution, or an initialization with the given parts put in."""
+        if warm:
+            theta = self._theta
+            expected = (self.n_components, problem.X.shape[1])
+            if theta.means.shape != expected:
+                raise ValueError(
+                    f"warm_start: the last solution has means of shape {theta.means.shape}, this "
+                    f"fit needs {expected}. Set warm_start=False to start anew."
+                )
+            return theta
+        if any(part is None for part in given):
+            theta = initial_parameters(
+                problem, self.n_components, self.init_params, self.init_size, random_state
+            )
+            given = [own if part is None else part for own, part in zip(theta, given, strict=True)]
+        return MixtureParameters(*given, self.covariance_type)
+
+    def _step_callback(self, on_step):
+        """What `iterate` calls after each step: prints, and the registered callbacks."""
+        if not self.verbose:
+            return on_step
+        started = time.perf_counter()
+
+        def callback(n_iter, lower_bound, change, theta):
+            if n_iter % self.verbose_interval == 0:
+                elapsed = time.perf_counter() - started
+                more = f"\t time {elapsed:.5f}s\t gain {change:.5e}" if self.verbose > 1 else ""
+                print(f"  Iteration {n_iter}{more}")
+            return on_step is not None and on_step(n_iter, lower_bound, change, theta)
+
+        return callback
+
+    def _report(self, level, message):
+        if self.verbose >= level:
+            print(message)
