@@ -1,0 +1,265 @@
+"""The house: who may import whom, and what every module and public name owes its reader.
+
+The rules read the source, so they hold for code that no other test runs. `import_offences` and
+`shape_offences` take source as text, and are tested themselves on small sources that offend.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skgmmot
+
+PACKAGE = Path(skgmmot.__file__).parent
+TESTS = Path(__file__).parent
+
+# The rooms below the estimators, and the rooms of ours that each may import.
+LOWER_ROOMS = {
+    "parameters": set(),
+    "kernels": set(),
+    "em": {"kernels", "parameters"},
+    "transport": {"kernels", "parameters"},
+}
+# The upper rooms import the lower ones and one another; nothing below imports them.
+UPPER_ROOMS = {"mixture", "density", "differentiable", "callbacks", "metrics"}
+ROOMS = LOWER_ROOMS.keys() | UPPER_ROOMS
+
+# What of scikit-learn the lower rooms may use. None: anything of that module.
+SKLEARN_ANYWHERE_BELOW = {"sklearn.exceptions": None}
+SKLEARN_FOR_INITIALIZATION = SKLEARN_ANYWHERE_BELOW | {
+    "sklearn.cluster": {"KMeans", "kmeans_plusplus"},
+    "sklearn.utils.random": {"sample_without_replacement"},
+}
+
+CUPY_MODULES = {"skgmmot.kernels", "skgmmot.kernels.gpu"}
+NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib"}
+LONGEST_MODULE = 450
+
+
+def module_name(path):
+    """Dotted name of a file of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(tree, package):
+    """Every import of a tree: (line, module, name or None, whether at module level)."""
+    deferred = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, None, id(node) not in deferred
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                anchor = parts[: len(parts) - node.level + 1]
+                module = ".".join([*anchor, module] if module else anchor)
+            for alias in node.names:
+                yield node.lineno, module, alias.name, id(node) not in deferred
+
+
+def room_of(module):
+    """First name below the package: `em` for `skgmmot.em.step`, "" for the package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def sklearn_is_allowed(importer, module, name):
+    if room_of(importer) not in LOWER_ROOMS:
+        return True
+    table = SKLEARN_ANYWHERE_BELOW
+    if importer == "skgmmot.em.initialization":
+        table = SKLEARN_FOR_INITIALIZATION
+    return module in table and (table[module] is None or name in table[module])
+
+
+def import_offences(source, importer, *, is_package=False):
+    """Imports in a module's source that the house forbids, a sentence each."""
+    package = importer if is_package else importer.rpartition(".")[0]
+    room = room_of(importer)
+    if room and room not in ROOMS:
+        return [f"{importer}: the room {room!r} is not in the table of rooms"]
+    offences = []
+    for line, module, name, at_module_level in imports(ast.parse(source), package):
+        where = f"{importer}:{line}"
+        top = module.split(".")[0]
+        if top == "skgmmot":
+            target = room_of(module) or (name if name in ROOMS else "")
+            allowed = LOWER_ROOMS.get(room, ROOMS) | {room}
+            if room and target not in allowed:
+                offences.append(f"{where}: {room} may not import {target or 'the package itself'}")
+        if top == "sklearn" and not sklearn_is_allowed(importer, module, name):
+            offences.append(f"{where}: {name or module} of scikit-learn belongs to the estimators")
+        if top == "cupy" and importer not in CUPY_MODULES:
+            offences.append(f"{where}: only {sorted(CUPY_MODULES)} know cupy")
+        if top in NEVER_AT_MODULE_LEVEL and at_module_level:
+            offences.append(f"{where}: import {top} inside the function that needs it")
+    return offences
+
+
+def shape_offences(source, importer):
+    """What a module's source is not to contain, whatever it imports."""
+    offences = [
+        f"{importer}:{node.lineno}: raise an error that names the cure instead of assert"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assert)
+    ]
+    n_lines = len(source.splitlines())
+    if n_lines > LONGEST_MODULE:
+        offences.append(f"{importer}: {n_lines} lines, more than {LONGEST_MODULE}")
+    return offences
+
+
+def test_every_lower_room_is_read():
+    assert {room_of(module) for module in MODULES} >= set(LOWER_ROOMS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_keeps_the_import_direction(module):
+    path = MODULES[module]
+    offences = import_offences(path.read_text(), module, is_package=path.stem == "__init__")
+    assert not offences, "\n".join(offences)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_is_short_and_free_of_assert(module):
+    offences = shape_offences(MODULES[module].read_text(), module)
+    assert not offences, "\n".join(offences)
+
+
+@pytest.mark.parametrize(
+    "importer, source, complaint",
+    [
+        ("skgmmot.kernels.cpu", "from skgmmot.parameters import x", "may not import parameters"),
+        ("skgmmot.kernels.cpu", "from ..parameters import x", "may not import parameters"),
+        ("skgmmot.parameters", "from . import em", "may not import em"),
+        ("skgmmot.parameters", "import skgmmot.kernels", "may not import kernels"),
+        ("skgmmot.em.step", "from ..transport.bures import x", "may not import transport"),
+        ("skgmmot.em.step", "import skgmmot.mixture", "may not import mixture"),
+        ("skgmmot.em.step", "from skgmmot import MixtureParameters", "the package itself"),
+        ("skgmmot.transport.plans", "def f():\n    from ..em import step", "may not import em"),
+        ("skgmmot.mixture", "from . import DifferentiableGaussianMixture", "the package itself"),
+        ("skgmmot.helpers", "import math", "not in the table of rooms"),
+        ("skgmmot.em.step", "from sklearn.utils import check_array", "belongs to the estimators"),
+        ("skgmmot.em.step", "from sklearn.cluster import KMeans", "belongs to the estimators"),
+        ("skgmmot.em.initialization", "from sklearn.cluster import DBSCAN", "the estimators"),
+        ("skgmmot.em.initialization", "import sklearn", "belongs to the estimators"),
+        ("skgmmot.kernels.cpu", "import cupy as cp", "know cupy"),
+        ("skgmmot.mixture", "def f():\n    from cupy.linalg import eigh", "know cupy"),
+        ("skgmmot.transport.plans", "import ot", "inside the function"),
+        ("skgmmot.metrics", "class A:\n    from ot.lp import emd", "inside the function"),
+        ("skgmmot.density", "import matplotlib.pyplot as plt", "inside the function"),
+    ],
+)
+def test_import_reader_sees_an_offence(importer, source, complaint):
+    (offence,) = import_offences(source, importer)
+    assert complaint in offence
+
+
+@pytest.mark.parametrize(
+    "importer, source",
+    [
+        ("skgmmot.kernels.cpu", "import numba\nfrom .exponential import exp"),
+        ("skgmmot.kernels.gpu", "import cupy"),
+        ("skgmmot.em.step", "from ..kernels import statistics\nfrom . import fixed_point"),
+        ("skgmmot.em.gradients", "from skgmmot.parameters import MixtureParameters"),
+        ("skgmmot.em.fixed_point", "from sklearn.exceptions import ConvergenceWarning"),
+        ("skgmmot.em.initialization", "from sklearn.cluster import KMeans, kmeans_plusplus"),
+        ("skgmmot.transport.plans", "def exact(cost):\n    import ot"),
+        ("skgmmot.metrics", "from .transport.mixture import mixture_transport"),
+        ("skgmmot.mixture", "from sklearn.base import BaseEstimator\nfrom .em import step"),
+        ("skgmmot", "from skgmmot.mixture import DifferentiableGaussianMixture"),
+    ],
+)
+def test_import_reader_lets_the_house_style_pass(importer, source):
+    assert import_offences(source, importer, is_package=importer == "skgmmot") == []
+
+
+def test_relative_imports_of_a_package_are_resolved_from_the_package():
+    source = "from .cpu import statistics\nfrom ..parameters import MixtureParameters"
+    (offence,) = import_offences(source, "skgmmot.kernels", is_package=True)
+    assert offence == "skgmmot.kernels:2: kernels may not import parameters"
+
+
+def test_shape_reader_sees_offences():
+    (offence,) = shape_offences("def f(x):\n    assert x > 0\n", "skgmmot.mixture")
+    assert offence.startswith("skgmmot.mixture:2: raise an error")
+    (offence,) = shape_offences("\n" * (LONGEST_MODULE + 1), "skgmmot.mixture")
+    assert "more than" in offence
+    assert shape_offences("\n" * LONGEST_MODULE, "skgmmot.mixture") == []
+
+
+def mirrors_a_module(test, modules):
+    """Whether `test_<name>.py`, a path below tests/, belongs to the module or room <name>.
+
+    A second file about the same module carries its name in front, as `test_mixture_routing.py`.
+    """
+    subject = ".".join(["skgmmot", *test.parent.parts, test.stem.removeprefix("test_")])
+    return any(subject == module or subject.startswith(f"{module}_") for module in modules)
+
+
+def test_test_files_mirror_the_package():
+    free = {Path(__file__).name, "peers", "benchmarks"}
+    tests = [path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")]
+    mirroring = [test for test in tests if test.parts[0] not in free]
+    assert [str(test) for test in mirroring if not mirrors_a_module(test, MODULES)] == []
+
+
+def test_mirror_reader_tells_strays():
+    modules = {"skgmmot", "skgmmot.mixture", "skgmmot.em", "skgmmot.em.step"}
+    for test in ["test_mixture.py", "test_mixture_routing.py", "em/test_step.py", "test_em.py"]:
+        assert mirrors_a_module(Path(test), modules), test
+    for test in ["test_step.py", "em/test_mixture.py", "test_mix.py", "test_regressions.py"]:
+        assert not mirrors_a_module(Path(test), modules), test
+
+
+def docstring_offences(docstring):
+    """Sections of the numpydoc standard that a public name's docstring lacks."""
+    sections = set(re.findall(r"^ *(\w[\w ]*)\n *-{3,}$", docstring or "", flags=re.MULTILINE))
+    offences = []
+    if not sections & {"Parameters", "Attributes"}:
+        offences.append("neither Parameters nor Attributes")
+    if "Examples" not in sections or ">>> " not in docstring.partition("Examples\n")[2]:
+        offences.append("no Examples that run")
+    return offences
+
+
+def test_public_names_are_listed_and_there():
+    assert skgmmot.__all__
+    assert [name for name in skgmmot.__all__ if not hasattr(skgmmot, name)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in skgmmot.__all__ if not name.startswith("_")])
+def test_public_name_has_a_numpydoc_docstring_with_examples(name):
+    assert docstring_offences(getattr(skgmmot, name).__doc__) == []
+
+
+def test_docstring_reader_sees_offences():
+    assert len(docstring_offences(None)) == 2
+    assert len(docstring_offences("Parameters: x. Examples: none.")) == 2
+    documented = "Do it.\n\n    Parameters\n    ----------\n    x : int\n"
+    assert docstring_offences(documented) == ["no Examples that run"]
+    assert docstring_offences(documented + "\n    Examples\n    --------\n    >>> do(1)\n") == []
+
+
+def test_import_brings_no_optional_library_and_no_transport_solver():
+    """`import ot` loads every array library it finds, so it waits for its first use."""
+    script = "import sys, skgmmot; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = set(done.stdout.split())
+    assert "skgmmot" in loaded
+    assert not loaded & {"ot", "torch", "cupy", "jax", "matplotlib"}
