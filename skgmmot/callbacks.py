@@ -1,5 +1,6 @@
 """scikit-learn's fit callbacks (from 1.9), and the same names doing nothing before that."""
 
+import time
 from contextlib import contextmanager
 
 try:
@@ -49,31 +50,43 @@ class FitTasks:
             return
         task = self.root.subcontext(task_name="restart", max_subtasks=max_iter)
         task.call_on_fit_task_begin(**self.arguments)
-        step = [None]
+        step = None
 
         def begin():
-            step[0] = task.subcontext(task_name="EM step")
-            step[0].call_on_fit_task_begin(**self.arguments)
+            nonlocal step
+            step = task.subcontext(task_name="EM step")
+            step.call_on_fit_task_begin(**self.arguments)
 
-        def on_step(n_iter, lower_bound, change, theta):
-            stop = step[0].call_on_fit_task_end(
+        def on_step(n_iter, theta, change, converged):
+            stop = step.call_on_fit_task_end(
                 **self.arguments, reconstruction_attributes=lambda: fitted_attributes(theta)
             )
-            step[0] = None
-            if n_iter < max_iter and not stop:
+            if n_iter < max_iter and not converged and not stop:
                 begin()
             return stop
 
         if max_iter:
             begin()
-        try:
-            yield on_step
-        finally:
-            if step[0] is not None:  # begun, but not needed: the fit had converged
-                step[0].call_on_fit_task_end(estimator=self.estimator)
-            task.call_on_fit_task_end(**self.arguments)
+        yield on_step
+        task.call_on_fit_task_end(**self.arguments)
 
     def finish(self, attributes):
         """End the fit itself."""
         if self.root is not None:
             self.root.call_on_fit_task_end(**self.arguments, reconstruction_attributes=attributes)
+
+
+def printing(verbose, interval, on_step):
+    """An ``iterate`` callback that prints every ``interval``-th step, then calls ``on_step``."""
+    if not verbose:
+        return on_step
+    started = time.perf_counter()
+
+    def callback(n_iter, theta, change, converged):
+        if n_iter % interval == 0:
+            elapsed = time.perf_counter() - started
+            more = f"\t time {elapsed:.5f}s\t gain {change:.5e}" if verbose > 1 else ""
+            print(f"  Iteration {n_iter}{more}")
+        return on_step is not None and on_step(n_iter, theta, change, converged)
+
+    return callback

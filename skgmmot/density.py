@@ -6,7 +6,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .em.exponential_family import precisions_of
-from .em.step import em_problem, log_density, logits_of
+from .em.problem import em_problem, logits_of
+from .em.step import log_density
 from .kernels import cpu
 from .kernels.threads import effective_n_threads
 from .parameters import MixtureParameters

@@ -1,6 +1,5 @@
 """DifferentiableGaussianMixture: EM as a scikit-learn estimator."""
 
-import time
 import warnings
 from numbers import Integral, Real
 
@@ -10,13 +9,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from .callbacks import CallbackSupportMixin, FitTasks, printing, with_callbacks
 from .density import MixtureDensity, checked_weights
-from .differentiable import DifferentiableFit
+from .differentiable import DifferentiableFit, extent_of
 from .em.exponential_family import CollapsedComponentError
 from .em.fixed_point import iterate
 from .em.initialization import initial_parameters
-from .em.step import em_problem
+from .em.problem import em_problem
 from .kernels.threads import effective_n_threads
 from .parameters import COVARIANCE_TYPES, MixtureParameters, as_parameters, initial_parts
 
@@ -263,7 +262,7 @@ class DifferentiableGaussianMixture(
         >>> bool(abs(ours.score(X) - theirs.score(X)) < 1e-10)
         True
         """
-        weights, means, covariances = theta = as_parameters(mixture, "mixture")
+        weights, means, covariances = theta = as_parameters(mixture, "mixture", dtype=None)
         return cls.from_parameters(
             weights, means, covariances, covariance_type=theta.covariance_type, **params
         )
@@ -294,7 +293,8 @@ class DifferentiableGaussianMixture(
         ConvergenceWarning
             If EM did not converge, a restart failed, or a component lost all its mass.
         """
-        self._fit(X, sample_weight)
+        for message in self._fit(X, sample_weight):
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
     def fit_predict(self, X, y=None, *, sample_weight=None):
@@ -302,19 +302,21 @@ class DifferentiableGaussianMixture(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        y : Ignored
-        sample_weight : array-like of shape (n_samples,), default=None
+        X, y, sample_weight
+            As in `fit`.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,), int64
         """
-        return self._fit(X, sample_weight).predict(X)
+        for message in self._fit(X, sample_weight):
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return self.predict(X)
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X, sample_weight):
+        """Fit, and return what there is to warn of."""
         X = self._validate_X(X, reset=True, ensure_min_samples=2)
         if sample_weight is not None:
             sample_weight = checked_weights(sample_weight, X)
@@ -348,7 +350,7 @@ class DifferentiableGaussianMixture(
         random_state = check_random_state(self.random_state)
         best, best_bound, failures = None, -np.inf, []
         for restart in range(n_restarts):
-            self._report(1, f"Initialization {restart}")
+            self._report(f"Initialization {restart}")
             with tasks.restart(
                 self.max_iter, lambda theta: self._parameter_attributes(theta, X.dtype)
             ) as on_step:
@@ -361,53 +363,54 @@ class DifferentiableGaussianMixture(
                         tol=self.tol,
                         residual_tol=self.residual_tol,
                         previous_bound=getattr(self, "lower_bound_", -np.inf) if warm else -np.inf,
-                        callback=self._step_callback(on_step),
+                        callback=printing(self.verbose, self.verbose_interval, on_step),
                     )
                 except CollapsedComponentError as error:
                     failures.append(error)
                     continue
-            self._report(1, f"Initialization converged: {result.converged}")
-            bound = result.lower_bounds[-1] if result.lower_bounds else result.lower_bound
+            self._report(f"Initialization converged: {result.converged}")
+            bound = result.lower_bounds[-1] if result.lower_bounds else result.last.lower_bound
             if best is None or bound > best_bound:
                 best, best_bound = result, bound
         if best is None:
             raise failures[0]
-        if failures:
-            warnings.warn(
-                f"{len(failures)} of {n_restarts} restarts failed and were skipped; the first "
-                f"because: {failures[0]}",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
         self._keep(best, best_bound, X.dtype)
+        self._extent = extent_of(problem)
         tasks.finish(lambda: self._parameter_attributes(best.parameters, X.dtype))
-        return self
+        complaints = self._complaints(best)
+        if failures:
+            complaints.append(
+                f"{len(failures)} of {n_restarts} restarts failed and were skipped; the first "
+                f"because: {failures[0]}"
+            )
+        return complaints
 
     def _keep(self, result, lower_bound, dtype):
-        """Set the fitted attributes, and say what is wrong with them."""
+        """Set the fitted attributes."""
         self._set_parameters(result.parameters, dtype)
-        self._previous = result.previous
+        self._path = result.path
         self.converged_ = result.converged
         self.n_iter_ = len(result.lower_bounds)
         self.lower_bound_ = lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.residual_ = result.residual
+
+    def _complaints(self, result):
+        """What is wrong with the fitted parameters, a sentence each."""
+        complaints = []
         if self.max_iter and not result.converged:
-            warnings.warn(
+            complaints.append(
                 f"EM did not converge in {self.n_iter_} steps: the residual is "
                 f"{result.residual:.3g} (residual_tol={self.residual_tol:.3g}). Increase max_iter "
-                "or residual_tol, or try other init_params.",
-                ConvergenceWarning,
-                stacklevel=5,
+                "or residual_tol, or try other init_params."
             )
-        if result.lost is not None:
-            warnings.warn(
-                f"Component {', '.join(map(str, np.flatnonzero(result.lost)))} lost all its mass "
-                "and keeps its last mean and covariance. Decrease n_components, or try other "
-                "init_params.",
-                ConvergenceWarning,
-                stacklevel=5,
+        if result.last.lost is not None:
+            lost = ", ".join(map(str, np.flatnonzero(result.last.lost)))
+            complaints.append(
+                f"Component {lost} lost all its mass and keeps its last mean and covariance. "
+                "Decrease n_components, or try other init_params."
             )
+        return complaints
 
     def _start(self, problem, given, random_state, warm):
         """θ_0: the last solution, or an initialization with the given parts put in."""
@@ -427,21 +430,6 @@ class DifferentiableGaussianMixture(
             given = [own if part is None else part for own, part in zip(theta, given, strict=True)]
         return MixtureParameters(*given, self.covariance_type)
 
-    def _step_callback(self, on_step):
-        """What `iterate` calls after each step: prints, and the registered callbacks."""
-        if not self.verbose:
-            return on_step
-        started = time.perf_counter()
-
-        def callback(n_iter, lower_bound, change, theta):
-            if n_iter % self.verbose_interval == 0:
-                elapsed = time.perf_counter() - started
-                more = f"\t time {elapsed:.5f}s\t gain {change:.5e}" if self.verbose > 1 else ""
-                print(f"  Iteration {n_iter}{more}")
-            return on_step is not None and on_step(n_iter, lower_bound, change, theta)
-
-        return callback
-
-    def _report(self, level, message):
-        if self.verbose >= level:
+    def _report(self, message):
+        if self.verbose:
             print(message)

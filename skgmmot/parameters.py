@@ -129,7 +129,7 @@ def as_full(parameters):
     """The same mixture with a covariance matrix for every component."""
     weights, means, covariances = parameters
     matrices = expand_covariances(covariances, parameters.covariance_type, *np.shape(means))
-    return MixtureParameters(weights, means, np.ascontiguousarray(matrices), "full")
+    return MixtureParameters(weights, means, np.array(matrices), "full")
 
 
 def as_cotangent(cotangent, theta):

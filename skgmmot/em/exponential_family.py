@@ -17,6 +17,8 @@ M-step reads N_k, S¹_k, S²_k off their constant, linear and quadratic parts: w
 δ_k = S¹_k / N_k,
 
     w_k = N_k / Σ_l N_l,    m_k = r_k + δ_k,    Σ_k = S²_k / N_k - δ_k δ_kᵀ + reg_covar · I.
+
+The tangents and cotangents of both maps are in `derivatives`.
 """
 
 import math
@@ -30,8 +32,8 @@ from ..kernels.features import features_of, padded
 from ..kernels.precision import precisions as kernel_precisions
 from ..parameters import MixtureParameters
 
-# A component with less mass than this has lost all of it: quotients by its mass mean nothing.
-LOST_MASS = 1e-280
+# A component with less than this share of the mass has lost it: quotients by it mean nothing.
+_LOST_SHARE = 1e-280
 # log 0, in logits: finite, so that no product with it is NaN
 _LOG_ZERO = -1e300
 
@@ -63,6 +65,8 @@ def precisions_of(covariances, covariance_type, n_features):
     """
     if covariance_type in ("full", "tied"):
         batch = covariances.reshape(-1, n_features, n_features)
+        if not batch.flags.writeable:  # of the other kind, for which a kernel would be compiled
+            batch = batch.copy()
         lower, inverses = np.empty((2, *batch.shape))
         log_det = np.empty(len(batch))
         if kernel_precisions(batch, lower, inverses, log_det) >= 0:
@@ -130,7 +134,7 @@ def natural_parameters(theta, reference=None):
     if centered:
         eta[:, 0] = constant
         factors = _matrices_or_diagonals(factors, kind, n_components, n_features)
-        reference = means
+        reference = np.array(means, order="C")
     else:
         shift = means - reference
         if kind in ("full", "tied"):
@@ -142,7 +146,7 @@ def natural_parameters(theta, reference=None):
         factors = NO_FACTORS
         reference = reference[None]
     if kind == "full" or (kind == "tied" and centered):
-        packed, scale = _packing(n_features)
+        packed, scale = packing(n_features)
         eta[:, 1 + n_features : features.size] = (
             precisions.reshape(n_components, -1)[:, packed] * scale
         )
@@ -154,14 +158,14 @@ def natural_parameters(theta, reference=None):
 def _matrices_or_diagonals(factors, kind, n_components, n_features):
     """Factors as the kernels take them: (K, d, d), or (K, 1, d) where they are diagonal."""
     if kind in ("full", "tied"):
-        return np.ascontiguousarray(factors)
+        return np.array(factors, order="C")  # writable too: one kernel for all
     if kind == "spherical":
         factors = np.repeat(factors[:, None], n_features, axis=1)
     return factors.reshape(n_components, 1, n_features)
 
 
 @lru_cache(maxsize=128)
-def _packing(n_features):
+def packing(n_features):
     """Where P_ab (b ≤ a) stands in a flattened P, and its factor in η: -1, or -½ if a = b."""
     a, b = np.tril_indices(n_features)
     return a * n_features + b, np.where(a == b, -0.5, -1.0)
@@ -178,6 +182,12 @@ def _unpacking(n_features):
 def unpack(packed, n_features):
     """Symmetric matrices (..., d, d) from their packed lower halves (..., d(d+1)/2)."""
     return packed[..., _unpacking(n_features)].reshape(*packed.shape[:-1], n_features, n_features)
+
+
+def lost_components(mass):
+    """Which components have lost all their mass; None if none has."""
+    lost = mass <= _LOST_SHARE * mass.sum()
+    return lost if lost.any() else None
 
 
 def maximize(statistics, reference, previous, *, reg_covar, fixed_weights, second_moment=None):
@@ -200,14 +210,12 @@ def maximize(statistics, reference, previous, *, reg_covar, fixed_weights, secon
     Returns
     -------
     theta : MixtureParameters
-    lost : ndarray of shape (n_components,), bool, or None
-        Which components have lost all their mass; None if none has.
     """
     kind = previous.covariance_type
     n_features = previous.means.shape[1]
     mass = statistics[:, 0]
     total = mass.sum()
-    lost = mass <= LOST_MASS if mass.min() <= LOST_MASS else None
+    lost = lost_components(mass)
     divisor = (mass if lost is None else np.where(lost, 1.0, mass))[:, None]
     shift = statistics[:, 1 : 1 + n_features] / divisor
     quadratic = statistics[:, 1 + n_features :]
@@ -232,70 +240,4 @@ def maximize(statistics, reference, previous, *, reg_covar, fixed_weights, secon
         means[lost] = previous.means[lost]
         if kind != "tied":
             covariances[lost] = previous.covariances[lost]
-    return MixtureParameters(weights, means, covariances, kind), lost
-
-
-def maximize_vjp(statistics, reference, covariance_type, cotangent, *, fixed_weights):
-    """Pull a cotangent of the M-step's result back to the statistics.
-
-    With cotangents (w̄, m̄, Σ̄), Σ̄ symmetric, n = Σ_l N_l and δ̄_k = m̄_k - 2 Σ̄_k δ_k,
-
-        S̄¹_k = δ̄_k / N_k,    S̄²_k = Σ̄_k / N_k,
-        N̄_k = (w̄_k - Σ_l w_l w̄_l) / n - ⟨δ̄_k, δ_k⟩ / N_k - ⟨Σ̄_k, S²_k⟩ / N_k².
-
-    Tied covariances are n⁻¹ Σ_k (S²_k - N_k δ_k δ_kᵀ), so that Σ̄ N_k / n takes the place of
-    Σ̄_k, and N̄_k has -(⟨Σ̄, Σ⟩ + δ_kᵀ Σ̄ δ_k) / n instead of its last term (Σ without reg_covar).
-
-    Parameters
-    ----------
-    statistics : ndarray of shape (n_components, size of φ)
-        About the reference points; for a tied mixture those of the full features.
-    reference : ndarray of shape (n_components, n_features) or (1, n_features)
-    covariance_type : {"full", "tied", "diag", "spherical"}
-    cotangent : MixtureParameters
-        With symmetric covariances, none of the parts None.
-    fixed_weights : bool
-
-    Returns
-    -------
-    statistics_bar : ndarray of the shape of ``statistics``
-        Zero for a component that has lost all its mass.
-    """
-    weights_bar, means_bar, sigma_bar = cotangent
-    n_features = means_bar.shape[1]
-    mass = statistics[:, 0]
-    total = mass.sum()
-    lost = mass <= LOST_MASS
-    divisor = np.where(lost, 1.0, mass)[:, None]
-    shift = statistics[:, 1 : 1 + n_features] / divisor
-    quadratic = statistics[:, 1 + n_features :] / divisor
-
-    if covariance_type in ("full", "tied"):
-        moments = unpack(quadratic, n_features)
-        pulled_shift = (sigma_bar @ shift[:, :, None])[:, :, 0]
-        if covariance_type == "tied":
-            scatter = mass[:, None, None] * (moments - shift[:, :, None] * shift[:, None, :])
-            mass_bar = -(
-                (sigma_bar * scatter.sum(axis=0)).sum() / total + (pulled_shift * shift).sum(axis=1)
-            )
-            mass_bar /= total
-            pulled_shift *= mass[:, None] / total
-            quadratic_bar = np.broadcast_to(sigma_bar / total, moments.shape)
-        else:
-            mass_bar = -(sigma_bar * moments).sum(axis=(1, 2)) / divisor[:, 0]
-            quadratic_bar = sigma_bar / divisor[:, :, None]
-        packed, scale = _packing(n_features)
-        quadratic_bar = quadratic_bar.reshape(len(mass), -1)[:, packed] * (-2.0 * scale)
-    else:
-        if covariance_type == "spherical":
-            sigma_bar = sigma_bar[:, None] / n_features
-        pulled_shift = sigma_bar * shift
-        mass_bar = -(sigma_bar * quadratic).sum(axis=1) / divisor[:, 0]
-        quadratic_bar = sigma_bar / divisor
-    shift_bar = means_bar - 2.0 * pulled_shift
-    mass_bar = mass_bar - (shift_bar * shift).sum(axis=1) / divisor[:, 0]
-    if not fixed_weights:
-        mass_bar = mass_bar + (weights_bar - weights_bar @ mass / total) / total
-    statistics_bar = np.concatenate([mass_bar[:, None], shift_bar / divisor, quadratic_bar], axis=1)
-    statistics_bar[lost] = 0.0
-    return statistics_bar
+    return MixtureParameters(weights, means, covariances, kind)

@@ -6,28 +6,86 @@ import numpy as np
 
 from ..parameters import MixtureParameters
 from .exponential_family import precisions_of
-from .step import em_step
+from .step import EMStep, em_step
+
+_PATH_BYTES = 2**22
+
+
+class Path:
+    """θ_0 … θ_T of a run of EM, kept in bounded memory.
+
+    All steps are kept while they fit into 4 MiB. Beyond that every second one is dropped, as
+    often as necessary, and those in between are computed again when they are needed. In the worst
+    case, where only √T are kept, this costs one more step for each.
+
+    Parameters
+    ----------
+    start : MixtureParameters, θ_0
+    max_bytes : int
+    """
+
+    def __init__(self, start, max_bytes=_PATH_BYTES):
+        self.start = start
+        self.max_bytes = max_bytes
+        self.length = 0
+        self.previous, self.last = start, None  # θ_{T-1}, and the step from it
+        self._stride = 1
+        self._kept = []  # steps number stride, 2 stride, …, counted from 1
+
+    def append(self, step):
+        """Record an `EMStep`."""
+        self.length += 1
+        if self.last is not None:
+            self.previous = self.last.parameters
+        self.last = step
+        if self.length % self._stride:
+            return
+        self._kept.append(step)
+        size = sum(part.nbytes for part in step.parameters)
+        if size * len(self._kept) > self.max_bytes and len(self._kept) > self._stride:
+            self._kept = self._kept[1::2]
+            self._stride *= 2
+
+    @property
+    def end(self):
+        """θ_T."""
+        return self.start if self.last is None else self.last.parameters
+
+    def forwards(self, problem):
+        """Pairs (θ_t, step from θ_t) for t = 0 … T - 1."""
+        for first in range(0, self.length, self._stride):
+            yield from self._segment(problem, first)
+
+    def backwards(self, problem):
+        """The same pairs, last one first."""
+        for first in reversed(range(0, self.length, self._stride)):
+            yield from reversed(list(self._segment(problem, first)))
+
+    def _segment(self, problem, first):
+        theta = self.start if first == 0 else self._kept[first // self._stride - 1].parameters
+        for t in range(first, min(first + self._stride, self.length)):
+            step = self._kept[t] if self._stride == 1 else em_step(problem, theta)
+            yield theta, step
+            theta = step.parameters
 
 
 class EMResult(NamedTuple):
     """The end of a run of EM.
 
     parameters : MixtureParameters, θ_T
-    previous : MixtureParameters, θ_{T-1} (θ_0 if no step was made)
+    path : Path, θ_0 … θ_T
     lower_bounds : list of float, the mean log-likelihood at θ_0 … θ_{T-1}
+    last : EMStep, from θ_T
     residual : float, the scaled size of F(θ_T) - θ_T
-    lower_bound : float, the mean log-likelihood at θ_T
     converged : bool
-    lost : ndarray of bool or None, which components have lost all their mass
     """
 
     parameters: MixtureParameters
-    previous: MixtureParameters
+    path: Path
     lower_bounds: list
+    last: EMStep
     residual: float
-    lower_bound: float
     converged: bool
-    lost: np.ndarray | None
 
 
 def scaled_change(new, old):
@@ -52,10 +110,8 @@ def scaled_change(new, old):
         step = step * factors[:, None]
         spread = (spread * factors**2) ** 2 * step.shape[1]
     step = (step * step).reshape(len(step), -1).sum(axis=1)
-    return max(
-        float(np.abs(new.weights - old.weights).max()),
-        float(np.sqrt(max(step.max(), spread.max()))),
-    )
+    moved = np.abs(new.weights - old.weights)
+    return float(np.sqrt(np.max([(moved * moved).max(), step.max(), spread.max()])))
 
 
 def iterate(problem, theta, *, max_iter, tol, residual_tol, previous_bound=-np.inf, callback=None):
@@ -74,25 +130,27 @@ def iterate(problem, theta, *, max_iter, tol, residual_tol, previous_bound=-np.i
         … if also its scaled change of the parameters is less than this.
     previous_bound : float, default=-inf
         Lower bound of the step before, when a run is continued.
-    callback : callable(n_iter, lower_bound, change, theta), default=None
-        Called after each step; a true answer ends the run.
+    callback : callable(n_iter, theta, change, converged), default=None
+        Called after each step, with the gain of the lower bound; a true answer ends the run.
 
     Returns
     -------
     result : EMResult
     """
-    previous, converged, lower_bounds = theta, False, []
+    path, converged, lower_bounds = Path(theta), False, []
     for n_iter in range(1, max_iter + 1):
         previous = theta
-        theta, lower_bound, _ = em_step(problem, previous)
+        step = em_step(problem, previous)
+        path.append(step)
+        theta, lower_bound = step.parameters, step.lower_bound
         lower_bounds.append(lower_bound)
         change, previous_bound = lower_bound - previous_bound, lower_bound
         converged = abs(change) < tol and (
             residual_tol == np.inf or scaled_change(theta, previous) < residual_tol
         )
-        stop = callback is not None and callback(n_iter, lower_bound, change, theta)
+        stop = callback is not None and callback(n_iter, theta, change, converged)
         if converged or stop:
             break
     last = em_step(problem, theta)
     residual = scaled_change(last.parameters, theta)
-    return EMResult(theta, previous, lower_bounds, residual, last.lower_bound, converged, last.lost)
+    return EMResult(theta, path, lower_bounds, last, residual, converged)

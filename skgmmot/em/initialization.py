@@ -13,7 +13,7 @@ from ..kernels import cpu
 from ..kernels.features import features_of
 from ..parameters import MixtureParameters, covariance_shape
 from .exponential_family import maximize
-from .step import second_moment
+from .problem import second_moment
 
 _CHUNK = 65_536  # rows of which responsibilities are in memory at a time
 
@@ -130,7 +130,7 @@ def _from_responsibilities(problem, X, weight, n_components, responsibilities, r
         unknown,
         kind,
     )
-    theta, _ = maximize(
+    return maximize(
         sums,
         reference,
         nothing,
@@ -138,4 +138,3 @@ def _from_responsibilities(problem, X, weight, n_components, responsibilities, r
         fixed_weights=False,
         second_moment=moment,
     )
-    return theta

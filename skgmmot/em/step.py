@@ -2,107 +2,26 @@
 
     θ ──natural──▶ η ──statistics──▶ S ──maximize──▶ θ'
 
-The first and the last arrow have the size of the mixture (`exponential_family`), the middle one
-passes over the data (`skgmmot.kernels`). With A(η) = Σ_i s_i log Σ_k exp⟨η_k, φ(x_i)⟩, the
-log-likelihood, S = ∂A/∂η.
+The first and the last arrow have the size of the mixture (`exponential_family`, and `derivatives`
+for theirs), the middle one passes over the data (`skgmmot.kernels`). With
+A(η) = Σ_i s_i log Σ_k exp⟨η_k, φ(x_i)⟩, the log-likelihood, S = ∂A/∂η.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels import cpu
-from ..kernels.features import features_of
-from ..parameters import MixtureParameters, as_full
-from .exponential_family import maximize, maximize_vjp, natural_parameters, unpack
-
-# The matrix way expands squares about a common point and loses (distance/σ)² roundings. It is
-# taken where that is below this relative error, the centered way elsewhere.
-_MATRIX_WAY_ERROR = 1e-10
-_ROUNDING = np.finfo(np.float64).eps / 2
-
-
-class EMProblem(NamedTuple):
-    """What stays the same from step to step: the data and the options of the EM map.
-
-    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64
-    sample_weight : ndarray of shape (n_samples,), float64, positive; or None
-    covariance_type : {"full", "tied", "diag", "spherical"}
-    reg_covar : float, added to the diagonal of covariances
-    fixed_weights : bool, whether the M-step leaves the weights alone
-    n_threads : int
-    total_weight : float, Σ_i s_i
-    center : ndarray of shape (n_features,), the weighted mean of the data
-    reach : ndarray of shape (n_features,), max_i |x_i - center|
-    feature_reach : ndarray of shape (padded size of φ,), the same for the features about center
-    second_moment : Σ_i s_i (x_i - center)(x_i - center)ᵀ for tied covariances, else None
-    """
-
-    X: np.ndarray
-    sample_weight: np.ndarray | None
-    covariance_type: str
-    reg_covar: float
-    fixed_weights: bool
-    n_threads: int
-    total_weight: float
-    center: np.ndarray
-    reach: np.ndarray
-    feature_reach: np.ndarray
-    second_moment: np.ndarray | None
-
-
-def em_problem(
-    X, sample_weight=None, *, covariance_type, reg_covar=0.0, fixed_weights=False, n_threads=1
-):
-    """An `EMProblem`: looks once at the data for their center and extent."""
-    sums, lowest, highest = cpu.summary(X, sample_weight, n_threads)
-    total_weight = float(len(X) if sample_weight is None else sample_weight.sum())
-    center = np.clip(sums / total_weight, lowest, highest)
-    reach = np.maximum(highest - center, center - lowest)
-    return EMProblem(
-        X,
-        sample_weight,
-        covariance_type,
-        reg_covar,
-        fixed_weights,
-        n_threads,
-        total_weight,
-        center,
-        reach,
-        _feature_reach(covariance_type, reach),
-        second_moment(X, sample_weight, center, n_threads) if covariance_type == "tied" else None,
-    )
-
-
-def _feature_reach(covariance_type, reach):
-    left, right = features_of(covariance_type, len(reach)).pairs
-    rows = np.concatenate([[1.0], reach, [reach @ reach]])
-    return rows[left] * rows[right]
-
-
-def second_moment(X, sample_weight, center, n_threads=1):
-    """Σ_i s_i (x_i - center)(x_i - center)ᵀ: the full statistics of a single component."""
-    n_features = X.shape[1]
-    features = features_of("full", n_features)
-    nothing = np.zeros((4, features.pairs.shape[1]))
-    logits = cpu.Logits(center[None], nothing, cpu.NO_FACTORS, 1, features)
-    sums, _ = cpu.statistics(X, sample_weight, logits, n_threads)
-    return unpack(sums[0, 1 + n_features :], n_features)
-
-
-def logits_of(problem, theta):
-    """Logits of θ in the matrix way where it is accurate on these data, else the centered way."""
-    logits = natural_parameters(theta, problem.center)
-    magnitude = np.abs(logits.coefficients) @ problem.feature_reach
-    if problem.covariance_type == "tied":
-        # the common quadratic part: its cancellation is met in the M-step
-        magnitude = magnitude + np.abs(
-            0.5 * problem.reach @ np.abs(np.linalg.inv(theta.covariances)) @ problem.reach
-        )
-    magnitude[magnitude > 1e290] = 0.0  # the logarithm of a zero weight is no loss of accuracy
-    if magnitude.max() * _ROUNDING < _MATRIX_WAY_ERROR:
-        return logits
-    return natural_parameters(theta)
+from ..parameters import MixtureParameters
+from .derivatives import (
+    maximize_jvp,
+    maximize_vjp,
+    natural_parameters_jvp,
+    natural_parameters_vjp,
+)
+from .exponential_family import lost_components, maximize, natural_parameters, precisions_of
+from .problem import LARGEST_CANCELLATION, logits_of, second_moment_jvp
 
 
 class EMStep(NamedTuple):
@@ -110,12 +29,17 @@ class EMStep(NamedTuple):
 
     parameters : MixtureParameters, F(θ, X)
     lower_bound : float, the mean log-likelihood of the data at θ
-    lost : ndarray of bool or None, which components have lost all their mass
+    mass : ndarray of shape (n_components,), N_k = Σ_i s_i γ_ik at θ
     """
 
     parameters: MixtureParameters
     lower_bound: float
-    lost: np.ndarray | None
+    mass: np.ndarray
+
+    @property
+    def lost(self):
+        """Which components have lost all their mass, or None."""
+        return lost_components(self.mass)
 
 
 def em_step(problem, theta):
@@ -131,62 +55,174 @@ def em_step(problem, theta):
     step : EMStep
     """
     logits = logits_of(problem, theta)
+    updated, log_likelihood, mass = _step(problem, theta, logits)
+    if _cancellation(updated, logits.reference) > LARGEST_CANCELLATION:
+        # a component came to lie so far from its reference point that its squares cancel: take
+        # them about the mean that is known now
+        logits = natural_parameters(theta)
+        updated, log_likelihood, mass = _step(problem, theta, logits, updated.means)
+    return EMStep(updated, log_likelihood / problem.total_weight, mass)
+
+
+def _step(problem, theta, logits, origin=None):
+    """F(θ, X), the log-likelihood and the masses, by the way that the logits stand for."""
     statistics, log_likelihood = cpu.statistics(
-        problem.X, problem.sample_weight, logits, problem.n_threads
+        problem.X, problem.sample_weight, logits, problem.n_threads, origin=origin
     )
     common = None
     if problem.covariance_type == "tied" and not len(logits.factors):
         common = problem.second_moment
-        log_likelihood -= 0.5 * np.trace(np.linalg.solve(theta.covariances, common))
-    updated, lost = maximize(
+        precision = precisions_of(theta.covariances, "tied", theta.n_features).precisions
+        log_likelihood -= 0.5 * (precision * common).sum()
+    updated = maximize(
         statistics,
-        logits.reference,
+        logits.reference if origin is None else origin,
         theta,
         reg_covar=problem.reg_covar,
         fixed_weights=problem.fixed_weights,
         second_moment=common,
     )
-    return EMStep(updated, log_likelihood / problem.total_weight, lost)
+    return updated, log_likelihood, statistics[:, 0]
 
 
-def em_step_vjp(problem, theta, cotangent):
-    """Pull a cotangent of F(θ, X) back to the data and the sample weights, θ held fixed.
+def _cancellation(theta, reference):
+    """Largest squared distance of a mean from its reference, in variances of its component."""
+    shift = theta.means - reference
+    variances = theta.covariances
+    if theta.covariance_type == "full":
+        variances = variances.reshape(len(shift), -1)[:, :: shift.shape[1] + 1]
+    elif theta.covariance_type == "tied":
+        variances = np.diagonal(variances)
+    elif theta.covariance_type == "spherical":
+        variances = variances[:, None]
+    # no variance at all is for `precisions_of` to refuse
+    return (shift * shift / np.maximum(variances, 1e-300)).max()
 
-    With U the cotangent of the statistics, u_ik = ⟨U_k, φ_i⟩, ū_i = Σ_k γ_ik u_ik and
-    b_ik = γ_ik (u_ik - ū_i),
 
-        x̄_i = s_i J_φ(x_i)ᵀ Σ_k (γ_ik U_k + b_ik η_k),    s̄_i = ū_i.
+# The derivative of a step from θ to θ' with masses N: the chain of the three arrows. Given (θ', N)
+# the M-step's derivative needs no statistics, so a pull-back is a single pass over the data.
+
+
+def _logits_and_origin(problem, theta, step):
+    """Logits of θ, and the points about which the step's statistics are taken."""
+    logits = logits_of(problem, theta)
+    updated = step.parameters
+    if not len(logits.factors):
+        if _cancellation(updated, logits.reference) <= LARGEST_CANCELLATION:
+            return logits, logits.reference
+        logits = natural_parameters(theta)
+    return logits, updated.means
+
+
+def em_step_jvp(problem, theta, step, theta_dot, X_dot=None, weight_dot=None):
+    """Tangent of F(θ, X) when θ, the data and the sample weights move.
 
     Parameters
     ----------
     problem : EMProblem
     theta : MixtureParameters
-    cotangent : MixtureParameters
-        Of F(θ, X); its covariances symmetric.
+    step : EMStep
+        ``em_step(problem, theta)``.
+    theta_dot : MixtureParameters or None
+    X_dot : ndarray of shape (n_samples, n_features), float64, or None
+    weight_dot : ndarray of shape (n_samples,), float64, or None
 
     Returns
     -------
-    X_bar : ndarray of shape (n_samples, n_features), float64
-    weight_bar : ndarray of shape (n_samples,), float64
+    tangent : MixtureParameters
     """
-    if problem.covariance_type == "tied":
-        # Σ_i s_i x_i x_iᵀ moves with the data: take the features of the full type
-        problem = problem._replace(
-            covariance_type="full", feature_reach=_feature_reach("full", problem.reach)
-        )
-        theta = as_full(theta)
-    logits = logits_of(problem, theta)
-    statistics, _ = cpu.statistics(problem.X, problem.sample_weight, logits, problem.n_threads)
-    statistics_bar = maximize_vjp(
-        statistics,
-        logits.reference,
-        cotangent.covariance_type,
-        cotangent,
+    logits, origin = _logits_and_origin(problem, theta, step)
+    eta_dot = 0.0 if theta_dot is None else natural_parameters_jvp(theta, logits, theta_dot)
+    statistics_dot = cpu.statistics_jvp(
+        problem.X,
+        problem.sample_weight,
+        logits,
+        eta_dot,
+        problem.n_threads,
+        origin=origin,
+        X_dot=X_dot,
+        weight_dot=weight_dot,
+    )
+    common_dot = None
+    if problem.covariance_type == "tied" and not len(logits.factors):
+        common_dot = second_moment_jvp(problem, X_dot, weight_dot)
+    tangent = maximize_jvp(
+        step.parameters,
+        step.mass,
+        origin,
+        statistics_dot,
+        reg_covar=problem.reg_covar,
         fixed_weights=problem.fixed_weights,
+        second_moment_dot=common_dot,
     )
-    return cpu.statistics_vjp(
-        problem.X, problem.sample_weight, logits, statistics_bar, problem.n_threads
+    if theta_dot is None:
+        return tangent
+    return _add_what_is_kept(problem, step, tangent, theta_dot)
+
+
+def em_step_vjp(problem, theta, step, cotangent, data_bar=None, *, wrt_theta=True):
+    """Pull a cotangent of F(θ, X) back to θ, and to the data and the sample weights.
+
+    With U the cotangent of the statistics, u_ik = ⟨U_k, φ_i⟩, ū_i = Σ_k γ_ik u_ik and
+    b_ik = γ_ik (u_ik - ū_i),
+
+        η̄_k = Σ_i s_i b_ik φ_i,    x̄_i = s_i J_φ(x_i)ᵀ Σ_k (γ_ik U_k + b_ik η_k),    s̄_i = ū_i.
+
+    Parameters
+    ----------
+    problem, theta, step
+        As in `em_step_jvp`.
+    cotangent : MixtureParameters
+        Of F(θ, X); its covariances symmetric.
+    data_bar : DataCotangent, default=None
+        What the data receive is added to this.
+    wrt_theta : bool, default=True
+        Whether the cotangent of θ is wanted.
+
+    Returns
+    -------
+    theta_bar : MixtureParameters or None
+    """
+    logits, origin = _logits_and_origin(problem, theta, step)
+    has_quadratic = problem.covariance_type != "tied" or len(logits.factors) > 0
+    statistics_bar, moment_bar = maximize_vjp(
+        step.parameters,
+        step.mass,
+        origin,
+        cotangent,
+        reg_covar=problem.reg_covar,
+        fixed_weights=problem.fixed_weights,
+        has_quadratic=has_quadratic,
     )
+    if data_bar is not None and moment_bar is not None:
+        data_bar.second_moment += moment_bar
+    eta_bar = cpu.statistics_vjp(
+        problem.X,
+        problem.sample_weight,
+        logits,
+        statistics_bar,
+        problem.n_threads,
+        origin=origin,
+        wrt_logits=wrt_theta,
+        X_bar=None if data_bar is None else data_bar.X,
+        weight_bar=None if data_bar is None else data_bar.sample_weight,
+    )
+    if not wrt_theta:
+        return None
+    theta_bar = natural_parameters_vjp(theta, logits, eta_bar)
+    return _add_what_is_kept(problem, step, theta_bar, cotangent)
+
+
+def _add_what_is_kept(problem, step, moved, original):
+    """Add the identity: fixed weights, and the means and covariances of lost components."""
+    lost = step.lost
+    if problem.fixed_weights:
+        moved = replace(moved, weights=moved.weights + original.weights)
+    if lost is not None:
+        moved.means[lost] += original.means[lost]
+        if problem.covariance_type != "tied":
+            moved.covariances[lost] += original.covariances[lost]
+    return moved
 
 
 def log_density(problem, theta):

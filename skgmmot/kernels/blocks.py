@@ -52,6 +52,24 @@ def load_rows(X, start, reference, has_squared_norm, rows):
 
 
 @inner
+def load_tangent_rows(X_dot, start, has_squared_norm, rows, rows_dot):
+    """Tangents of ``rows`` (already loaded) when the samples move by X_dot."""
+    n_features = X_dot.shape[1]
+    count = min(BLOCK, X_dot.shape[0] - start)
+    rows_dot[0, :] = 0.0
+    for a in range(n_features):
+        for i in range(count):
+            rows_dot[1 + a, i] = X_dot[start + i, a]
+        rows_dot[1 + a, count:] = 0.0
+    if has_squared_norm:
+        norm_dot = rows_dot[1 + n_features]
+        norm_dot[:] = 0.0
+        for a in range(1, 1 + n_features):
+            for i in range(BLOCK):
+                norm_dot[i] += 2.0 * rows[a, i] * rows_dot[a, i]
+
+
+@inner
 def load_weights(sample_weight, start, n_samples, weight):
     """The block's sample weights: ones where none are given, zero beyond the last sample."""
     count = min(BLOCK, n_samples - start)
@@ -61,21 +79,20 @@ def load_weights(sample_weight, start, n_samples, weight):
 
 
 @inner
-def _load_tile(pairs, f, rows, tile):
+def _load_tile(pairs, f, left, right, tile):
     for j in range(4):
-        x = rows[pairs[0, f + j]]
-        y = rows[pairs[1, f + j]]
+        x = left[pairs[0, f + j]]
+        y = right[pairs[1, f + j]]
         for i in range(BLOCK):
             tile[j, i] = x[i] * y[i]
 
 
 @inner
-def linear_forms(coefficients, pairs, rows, tile, forms):
-    """forms[k, i] = Σ_f coefficients[k, f] φ_f(x_i)."""
+def linear_forms(coefficients, pairs, left, right, tile, forms):
+    """forms[k, i] += Σ_f coefficients[k, f] φ_f(x_i), with φ_f = left[l] · right[r]."""
     n_components, n_features = coefficients.shape
-    forms[:] = 0.0
     for f in range(0, n_features, 4):
-        _load_tile(pairs, f, rows, tile)
+        _load_tile(pairs, f, left, right, tile)
         t0, t1, t2, t3 = tile[0], tile[1], tile[2], tile[3]
         for k in range(0, n_components, 4):
             a00, a01, a02, a03 = (
@@ -111,11 +128,11 @@ def linear_forms(coefficients, pairs, rows, tile, forms):
 
 
 @inner
-def weighted_sums(weights, pairs, rows, tile, sums):
-    """sums[k, f] += Σ_i weights[k, i] φ_f(x_i)."""
+def weighted_sums(weights, pairs, left, right, tile, sums):
+    """sums[k, f] += Σ_i weights[k, i] φ_f(x_i), with φ_f = left[l] · right[r]."""
     n_components, n_features = sums.shape
     for f in range(0, n_features, 4):
-        _load_tile(pairs, f, rows, tile)
+        _load_tile(pairs, f, left, right, tile)
         t0, t1, t2, t3 = tile[0], tile[1], tile[2], tile[3]
         for k in range(0, n_components, 4):
             w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
@@ -268,10 +285,10 @@ def centered_logits(X, start, means, factors, constants, rows, logits):
 
 
 @inner
-def single_sums(weights, pairs, rows, sums):
+def single_sums(weights, pairs, left, right, sums):
     """sums[f] += Σ_i weights[i] φ_f(x_i): `weighted_sums` for one component."""
     for f in range(sums.size):
-        x, y = rows[pairs[0, f]], rows[pairs[1, f]]
+        x, y = left[pairs[0, f]], right[pairs[1, f]]
         s = 0.0
         for i in range(BLOCK):
             s += weights[i] * x[i] * y[i]
@@ -279,11 +296,23 @@ def single_sums(weights, pairs, rows, sums):
 
 
 @inner
-def single_form(coefficients, pairs, rows, form):
-    """form[i] = Σ_f coefficients[f] φ_f(x_i): `linear_forms` for one component."""
-    form[:] = 0.0
+def single_form(coefficients, pairs, left, right, form):
+    """form[i] += Σ_f coefficients[f] φ_f(x_i): `linear_forms` for one component."""
     for f in range(coefficients.size):
         c = coefficients[f]
-        x, y = rows[pairs[0, f]], rows[pairs[1, f]]
+        x, y = left[pairs[0, f]], right[pairs[1, f]]
         for i in range(BLOCK):
             form[i] += c * x[i] * y[i]
+
+
+@inner
+def single_pull_back(weights, coefficients, pairs, rows, rows_bar):
+    """`pull_back` for one component."""
+    for f in range(coefficients.size):
+        c = coefficients[f]
+        first, second = pairs[0, f], pairs[1, f]
+        for i in range(BLOCK):
+            g = c * weights[i]
+            x, y = rows[first, i], rows[second, i]
+            rows_bar[first, i] += g * y
+            rows_bar[second, i] += g * x

@@ -15,8 +15,6 @@ from .blocks import (
     linear_forms,
     load_rows,
     load_weights,
-    pull_back,
-    single_form,
     single_sums,
     softmax,
     weighted_sums,
@@ -25,24 +23,25 @@ from .compilation import inner, kernel
 
 
 @inner
-def _logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, logits):
+def block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, logits):
     if factors.shape[0]:
         constants = coefficients[: factors.shape[0], 0]
         centered_logits(X, start, reference, factors, constants, rows, logits)
     else:
         load_rows(X, start, reference[0], has_norm, rows)
-        linear_forms(coefficients, pairs, rows, tile, logits)
+        logits[:] = 0.0
+        linear_forms(coefficients, pairs, rows, rows, tile, logits)
 
 
 @inner
-def _add_sums(X, start, reference, centered, pairs, has_norm, weights, rows, tile, sums):
+def add_sums(X, start, reference, centered, pairs, has_norm, weights, rows, tile, sums):
     """sums[k] += Σ_i weights[k, i] φ(x_i - reference_k)."""
     if centered:
         for k in range(reference.shape[0]):
             load_rows(X, start, reference[k], has_norm, rows)
-            single_sums(weights[k], pairs, rows, sums[k])
+            single_sums(weights[k], pairs, rows, rows, sums[k])
     else:
-        weighted_sums(weights, pairs, rows, tile, sums)
+        weighted_sums(weights, pairs, rows, rows, tile, sums)
 
 
 @kernel
@@ -55,11 +54,15 @@ def statistics(
     pairs,
     has_norm,
     n_components,
+    origin,
     bounds,
     sums,
     log_likelihood,
 ):
-    """Add S_k = Σ_i s_i γ_ik φ(x_i - reference_k) and Σ_i s_i log p(x_i), by segment."""
+    """Add S_k = Σ_i s_i γ_ik φ(x_i - origin_k) and Σ_i s_i log p(x_i), by segment.
+
+    In the matrix way origin and reference are the same single point.
+    """
     n_samples, n_features = X.shape
     rows, tile = aligned(n_features + 2), aligned(4)
     gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
@@ -67,15 +70,17 @@ def statistics(
     for segment in range(bounds.size - 1):
         total = 0.0
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            _logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
+            block_logits(
+                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
+            )
             load_weights(sample_weight, start, n_samples, weight)
             softmax(n_components, weight, gamma, log_density)
             for i in range(BLOCK):
                 total += weight[i] * log_density[i]
-            _add_sums(
+            add_sums(
                 X,
                 start,
-                reference,
+                origin,
                 factors.shape[0] > 0,
                 pairs,
                 has_norm,
@@ -107,7 +112,7 @@ def assigned_statistics(
                 for i in range(count):
                     gamma[k, i] = weight[i] * responsibilities[start + i, k]
                 gamma[k, count:] = 0.0
-            _add_sums(
+            add_sums(
                 X,
                 start,
                 reference,
@@ -142,7 +147,7 @@ def densities(
     unit = np.ones(BLOCK)
     for start in range(bounds[0], bounds[-1], BLOCK):
         count = min(BLOCK, n_samples - start)
-        _logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
+        block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
         if labels.size:
             for i in range(count):
                 best = 0
@@ -177,84 +182,3 @@ def summary(X, sample_weight, bounds, sums, lowest, highest):
                 total[a] += weight * x
                 low[a] = min(low[a], x)
                 high[a] = max(high[a], x)
-
-
-@kernel
-def statistics_vjp(
-    X,
-    sample_weight,
-    reference,
-    coefficients,
-    factors,
-    pairs,
-    has_norm,
-    n_components,
-    sums_bar,
-    bounds,
-    X_bar,
-    weight_bar,
-):
-    """Pull a cotangent U of the statistics back to the samples and their weights.
-
-    With u_ik = ⟨U_k, φ_i⟩, ū_i = Σ_k γ_ik u_ik and b_ik = γ_ik (u_ik - ū_i):
-    x̄_i = s_i J_φ(x_i)ᵀ Σ_k (γ_ik U_k + b_ik η_k),  s̄_i = ū_i.
-    """
-    n_samples, n_features = X.shape
-    n_padded, size = coefficients.shape
-    rows, rows_bar, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
-    mixed = aligned(2 * n_padded)  # s γ above s b
-    gamma, form = mixed[:n_padded], mixed[n_padded:]
-    both = np.concatenate((sums_bar, coefficients))
-    pair = np.zeros((4, size))  # one component's rows of ``both``, padded
-    pair_weights = aligned(4)
-    pair_weights[:] = 0.0
-    log_density, mean_form = aligned(1)[0], aligned(1)[0]
-    weight, unit = np.empty(BLOCK), np.ones(BLOCK)
-    centered = factors.shape[0] > 0
-    for start in range(bounds[0], bounds[-1], BLOCK):
-        count = min(BLOCK, n_samples - start)
-        _logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
-        softmax(n_components, unit, gamma, log_density)
-        load_weights(sample_weight, start, n_samples, weight)
-        if centered:
-            form[:] = 0.0
-            for k in range(n_components):
-                load_rows(X, start, reference[k], has_norm, rows)
-                single_form(sums_bar[k], pairs, rows, form[k])
-        else:
-            linear_forms(sums_bar, pairs, rows, tile, form)
-        mean_form[:] = 0.0
-        for k in range(n_components):
-            for i in range(BLOCK):
-                mean_form[i] += gamma[k, i] * form[k, i]
-        weight_bar[start : start + count] = mean_form[:count]
-        for k in range(n_components):
-            for i in range(BLOCK):
-                gamma[k, i] *= weight[i]
-                form[k, i] = gamma[k, i] * (form[k, i] - mean_form[i])
-        rows_bar[:] = 0.0
-        if centered:
-            for k in range(n_components):
-                load_rows(X, start, reference[k], has_norm, rows)
-                pair[0], pair[1] = sums_bar[k], coefficients[k]
-                pair_weights[0], pair_weights[1] = gamma[k], form[k]
-                pull_back(pair_weights, pair, pairs, rows, tile, rows_bar)
-                if has_norm:
-                    _pull_squared_norm(n_features, rows, rows_bar)
-        else:
-            pull_back(mixed, both, pairs, rows, tile, rows_bar)
-            if has_norm:
-                _pull_squared_norm(n_features, rows, rows_bar)
-        for a in range(n_features):
-            for i in range(count):
-                X_bar[start + i, a] = rows_bar[1 + a, i]
-
-
-@inner
-def _pull_squared_norm(n_features, rows, rows_bar):
-    """Move the cotangent of the row ‖z‖² on to the rows z."""
-    norm_bar = rows_bar[1 + n_features]
-    for a in range(1, 1 + n_features):
-        for i in range(BLOCK):
-            rows_bar[a, i] += 2.0 * rows[a, i] * norm_bar[i]
-    norm_bar[:] = 0.0

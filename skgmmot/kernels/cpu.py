@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import compiled
+from . import compiled, compiled_derivatives
 from .blocks import BLOCK
 from .features import Features, padded
 from .threads import run
@@ -82,8 +82,12 @@ def _arguments(X, sample_weight, logits):
     )
 
 
-def statistics(X, sample_weight, logits, n_threads=1):
-    """E-step statistics S_k = Σ_i s_i γ_ik φ(x_i - reference_k), and Σ_i s_i log p(x_i).
+def _origin(logits, origin):
+    return logits.reference if origin is None else np.array(origin, order="C")
+
+
+def statistics(X, sample_weight, logits, n_threads=1, *, origin=None):
+    """E-step statistics S_k = Σ_i s_i γ_ik φ(x_i - origin_k), and Σ_i s_i log p(x_i).
 
     Parameters
     ----------
@@ -91,6 +95,8 @@ def statistics(X, sample_weight, logits, n_threads=1):
     sample_weight : ndarray of shape (n_samples,), float64, or None
     logits : Logits
     n_threads : int, default=1
+    origin : ndarray of shape (n_components, n_features), default=None
+        In the centered way, other points than those of the logits to take the statistics about.
 
     Returns
     -------
@@ -101,7 +107,7 @@ def statistics(X, sample_weight, logits, n_threads=1):
     n_segments = len(bounds) - 1
     sums = np.zeros((n_segments, *logits.coefficients.shape))
     log_likelihood = np.zeros(n_segments)
-    arguments = _arguments(X, sample_weight, logits)
+    arguments = (*_arguments(X, sample_weight, logits), _origin(logits, origin))
 
     def task(first, last):
         compiled.statistics(
@@ -110,7 +116,7 @@ def statistics(X, sample_weight, logits, n_threads=1):
 
     run(task, n_segments, n_threads)
     total = sums[0] if n_segments == 1 else sums.sum(axis=0)
-    return total[: logits.n_components, : logits.features.size], float(log_likelihood.sum())
+    return _unpadded(total, logits), float(log_likelihood.sum())
 
 
 def assigned_statistics(X, sample_weight, responsibilities, reference, features, n_threads=1):
@@ -201,28 +207,103 @@ def summary(X, sample_weight, n_threads=1):
     return sums.sum(axis=0), lowest.min(axis=0), highest.max(axis=0)
 
 
-def statistics_vjp(X, sample_weight, logits, sums_bar, n_threads=1):
-    """Pull a cotangent of the statistics back to the samples and their weights.
+_NO_ROWS = np.zeros((0, 0))
+_NO_SUMS = np.zeros((0, 0, 0))
+
+
+def statistics_vjp(
+    X,
+    sample_weight,
+    logits,
+    sums_bar,
+    n_threads=1,
+    *,
+    origin=None,
+    wrt_logits=True,
+    X_bar=None,
+    weight_bar=None,
+):
+    """Pull a cotangent of the statistics back to the logits, the samples and their weights.
 
     Parameters
     ----------
-    X, sample_weight, logits, n_threads
+    X, sample_weight, logits, n_threads, origin
         As in `statistics`.
     sums_bar : ndarray of shape (n_components, size of φ)
+    wrt_logits : bool, default=True
+        Whether the cotangent of the logits is wanted.
+    X_bar : ndarray of shape (n_samples, n_features), float64, default=None
+        The samples' cotangent is added to this; None: it is not computed.
+    weight_bar : ndarray of shape (n_samples,), float64, default=None
+        Likewise for the sample weights.
 
     Returns
     -------
-    X_bar : ndarray of shape (n_samples, n_features), float64
-    weight_bar : ndarray of shape (n_samples,), float64
+    coefficients_bar : ndarray of shape (n_components, size of φ), or None
     """
     bounds = _segments(*X.shape, logits.coefficients.shape)
-    arguments = _arguments(X, sample_weight, logits)
-    padded_bar = np.zeros(logits.coefficients.shape)
-    padded_bar[: logits.n_components, : logits.features.size] = sums_bar
-    X_bar, weight_bar = np.empty(X.shape), np.empty(len(X))
+    n_segments = len(bounds) - 1
+    arguments = (*_arguments(X, sample_weight, logits), _origin(logits, origin))
+    padded_bar = _padded(sums_bar, logits)
+    sums = np.zeros((n_segments, *padded_bar.shape)) if wrt_logits else _NO_SUMS
+    X_bar = _NO_ROWS if X_bar is None else X_bar
+    weight_bar = _NO_DENSITY if weight_bar is None else weight_bar
 
     def task(first, last):
-        compiled.statistics_vjp(*arguments, padded_bar, bounds[first : last + 1], X_bar, weight_bar)
+        compiled_derivatives.statistics_vjp(
+            *arguments, padded_bar, bounds[first : last + 1], sums[first:last], X_bar, weight_bar
+        )
+
+    run(task, n_segments, n_threads)
+    return _unpadded(sums.sum(axis=0), logits) if wrt_logits else None
+
+
+def statistics_jvp(
+    X,
+    sample_weight,
+    logits,
+    coefficients_dot,
+    n_threads=1,
+    *,
+    origin=None,
+    X_dot=None,
+    weight_dot=None,
+):
+    """Push tangents of the logits, the samples and their weights forward to the statistics.
+
+    Parameters
+    ----------
+    X, sample_weight, logits, n_threads, origin
+        As in `statistics`.
+    coefficients_dot : ndarray of shape (n_components, size of φ)
+    X_dot : C-contiguous ndarray of shape (n_samples, n_features), float64, default=None
+    weight_dot : ndarray of shape (n_samples,), float64, default=None
+
+    Returns
+    -------
+    sums_dot : ndarray of shape (n_components, size of φ)
+    """
+    bounds = _segments(*X.shape, logits.coefficients.shape)
+    arguments = (*_arguments(X, sample_weight, logits), _origin(logits, origin))
+    padded_dot = _padded(coefficients_dot, logits)
+    sums = np.zeros((len(bounds) - 1, *padded_dot.shape))
+    X_dot = _read_only(_NO_ROWS if X_dot is None else X_dot)
+    weight_dot = _read_only(_UNWEIGHTED if weight_dot is None else weight_dot)
+
+    def task(first, last):
+        compiled_derivatives.statistics_jvp(
+            *arguments, padded_dot, X_dot, weight_dot, bounds[first : last + 1], sums[first:last]
+        )
 
     run(task, len(bounds) - 1, n_threads)
-    return X_bar, weight_bar
+    return _unpadded(sums.sum(axis=0), logits)
+
+
+def _padded(coefficients, logits):
+    padded = np.zeros(logits.coefficients.shape)
+    padded[: logits.n_components, : logits.features.size] = coefficients
+    return padded
+
+
+def _unpadded(sums, logits):
+    return sums[: logits.n_components, : logits.features.size]

@@ -1,0 +1,324 @@
+"""gradient_wrt_data: against automatic differentiation, and against differences of fits."""
+
+import warnings
+
+import numpy as np
+import pytest
+from naive import inner_product, random_cotangent, random_mixture, sample, torch_gradients
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+from skgmmot import DifferentiableGaussianMixture, MixtureParameters, mixture_transport
+from skgmmot.parameters import as_full, pull_covariances
+
+TYPES = ["full", "tied", "diag", "spherical"]
+REG_COVAR = 0.01
+
+
+def clouds(n_samples=60, n_features=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return sample(rng, random_mixture(rng, 3, n_features, "full"), n_samples)
+
+
+def weights_of(X):
+    return np.random.default_rng(7).exponential(size=len(X))
+
+
+def start(kind, n_features=2, n_components=3):
+    theta = random_mixture(np.random.default_rng(1), n_components, n_features, kind)
+    matrices = kind in ("full", "tied")
+    precisions = np.linalg.inv(theta.covariances) if matrices else 1 / theta.covariances
+    return {
+        "weights_init": theta.weights,
+        "means_init": theta.means,
+        "precisions_init": precisions,
+    }
+
+
+def fitted(X, kind, sample_weight=None, *, n_steps=4, **params):
+    """A mixture after some EM steps, and the parameters before the last of them."""
+    options = {"covariance_type": kind, "reg_covar": REG_COVAR, "tol": 0} | params
+    options |= start(kind, X.shape[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        before = DifferentiableGaussianMixture(3, max_iter=n_steps - 1, **options)
+        after = DifferentiableGaussianMixture(3, max_iter=n_steps, **options)
+        before.fit(X, sample_weight=sample_weight)
+        return after.fit(X, sample_weight=sample_weight), before.parameters_
+
+
+def cotangent_like(mixture):
+    return random_cotangent(np.random.default_rng(2), mixture.parameters_)
+
+
+def assert_close(gradient, expected):
+    """To rounding: a few hundred sums of numbers of the size of the largest."""
+    np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-11 * abs(expected).max())
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 6])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", TYPES)
+def test_one_step_is_the_derivative_of_the_last_step(kind, weighted, n_features):
+    pytest.importorskip("torch")
+    X = clouds(n_features=n_features)
+    weight = weights_of(X) if weighted else None
+    mixture, previous = fitted(X, kind, weight)
+    cotangent = cotangent_like(mixture)
+    expected, _ = torch_gradients(X, weight, previous, cotangent, reg_covar=REG_COVAR)
+    gradient = mixture.gradient_wrt_data(X, cotangent, mode="one_step", sample_weight=weight)
+    assert gradient.shape == X.shape
+    assert_close(gradient, expected)
+    # of the last step, not of another one at the result
+    other, _ = torch_gradients(X, weight, mixture.parameters_, cotangent, reg_covar=REG_COVAR)
+    assert abs(gradient - other).max() > 1e-4 * abs(gradient).max()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_fixed_weights_do_not_move(kind):
+    pytest.importorskip("torch")
+    X = clouds()
+    mixture, previous = fitted(X, kind, fixed_weights=True)
+    cotangent = cotangent_like(mixture)
+    expected, _ = torch_gradients(
+        X, None, previous, cotangent, reg_covar=REG_COVAR, fixed_weights=True
+    )
+    assert_close(mixture.gradient_wrt_data(X, cotangent), expected)
+    free, _ = fitted(X, kind)
+    assert abs(free.gradient_wrt_data(X, cotangent) - expected).max() > 1e-3
+    of_weights = mixture.gradient_wrt_data(X, (cotangent.weights, None, None))
+    np.testing.assert_array_equal(of_weights, 0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", TYPES)
+def test_warm_started_step_against_differences_of_the_fit(kind, weighted):
+    X = clouds()
+    weight = weights_of(X) if weighted else None
+    rng = np.random.default_rng(3)
+    direction = rng.normal(size=X.shape)
+    options = {"reg_covar": REG_COVAR, "warm_start": True, "max_iter": 1, "tol": 0}
+
+    def step(X):
+        theta = random_mixture(np.random.default_rng(1), 3, 2, kind)
+        mixture = DifferentiableGaussianMixture.from_mixture(theta, **options)
+        with pytest.warns(ConvergenceWarning, match="did not converge in 1 steps"):
+            return mixture.fit(X, sample_weight=weight)
+
+    mixture = step(X)
+    cotangent = cotangent_like(mixture)
+    h = 1e-4  # the error of central differences is h² times a third derivative, and eps / h
+    ahead, behind = step(X + h * direction).parameters_, step(X - h * direction).parameters_
+    slope = (inner_product(cotangent, ahead) - inner_product(cotangent, behind)) / (2 * h)
+    gradient = mixture.gradient_wrt_data(X, cotangent, sample_weight=weight)
+    assert abs(slope) > 0.1
+    assert (gradient * direction).sum() == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_fit_of_no_steps_and_given_parameters_use_a_step_from_there(kind):
+    pytest.importorskip("torch")
+    X = clouds()
+    theta = random_mixture(np.random.default_rng(1), 3, 2, kind)
+    given = DifferentiableGaussianMixture.from_mixture(theta)
+    unmoved = DifferentiableGaussianMixture(3, covariance_type=kind, max_iter=0, **start(kind)).fit(
+        X
+    )
+    cotangent = cotangent_like(given)
+    expected, _ = torch_gradients(X, None, theta, cotangent)
+    assert_close(given.gradient_wrt_data(X, cotangent), expected)
+    assert_close(unmoved.gradient_wrt_data(X, cotangent), expected)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_gradient_of_single_gaussian_has_a_closed_form(kind):
+    """∂/∂x_i of ⟨m̄, mean⟩ + ⟨Σ̄, covariance⟩ is m̄ / n + 2 Σ̄ (x_i − mean) / n."""
+    X = clouds()
+    mixture = DifferentiableGaussianMixture(covariance_type=kind).fit(X)
+    means_bar = np.array([[1.0, -2.0]])
+    sigma_bar = {
+        "full": np.array([[[1.0, 0.5], [0.5, -3.0]]]),
+        "tied": np.array([[1.0, 0.5], [0.5, -3.0]]),
+        "diag": np.array([[1.0, -3.0]]),
+        "spherical": np.array([4.0]),
+    }[kind]
+    matrix = {
+        "full": lambda s: s[0],
+        "tied": lambda s: s,
+        "diag": lambda s: np.diag(s[0]),
+        "spherical": lambda s: s[0] / 2 * np.eye(2),
+    }[kind](sigma_bar)
+    expected = (means_bar + 2 * (X - X.mean(axis=0)) @ matrix) / len(X)
+    assert_close(mixture.gradient_wrt_data(X, (None, means_bar, sigma_bar)), expected)
+
+
+# Cotangents
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_none_stands_for_zero_and_gradients_add_up(kind):
+    X = clouds()
+    mixture, _ = fitted(X, kind)
+    weights, means, covariances = cotangent = cotangent_like(mixture)
+    whole = mixture.gradient_wrt_data(X, cotangent)
+    parts = [
+        mixture.gradient_wrt_data(X, part)
+        for part in [(weights, None, None), (None, means, None), (None, None, covariances)]
+    ]
+    assert all(abs(part).max() > 1e-4 for part in parts)
+    assert_close(sum(parts), whole)
+    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, (None, None, None)), 0)
+    without = MixtureParameters(None, means, None, kind)
+    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, without), parts[1])
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_tuples_and_lists_will_do(kind):
+    X = clouds()
+    mixture, _ = fitted(X, kind)
+    cotangent = cotangent_like(mixture)
+    expected = mixture.gradient_wrt_data(X, cotangent)
+    lists = tuple(part.tolist() for part in cotangent)
+    for same in [tuple(cotangent), list(cotangent), lists]:
+        np.testing.assert_array_equal(mixture.gradient_wrt_data(X, same), expected)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_weight_cotangent_is_defined_up_to_a_constant(kind):
+    X = clouds()
+    mixture, _ = fitted(X, kind)
+    weights, means, covariances = cotangent_like(mixture)
+    assert_close(
+        mixture.gradient_wrt_data(X, (weights + 3, means, covariances)),
+        mixture.gradient_wrt_data(X, (weights, means, covariances)),
+    )
+
+
+@pytest.mark.parametrize("kind", ["tied", "diag", "spherical"])
+def test_cotangent_of_full_covariances_is_pulled_to_the_type(kind):
+    """⟨full cotangent, full covariances⟩ as a function of the covariances of the type."""
+    X = clouds()
+    mixture, _ = fitted(X, kind)
+    full = random_cotangent(np.random.default_rng(5), as_full(mixture.parameters_))
+    pulled = (full.weights, full.means, pull_covariances(full.covariances, kind))
+    inner = inner_product(full, as_full(mixture.parameters_))
+    assert inner_product(pulled, mixture.parameters_) == pytest.approx(inner, rel=1e-12)
+    expected = mixture.gradient_wrt_data(X, pulled)
+    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, full), expected)
+    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, tuple(full)), expected)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_only_the_symmetric_part_of_a_covariance_cotangent_counts(kind):
+    X = clouds()
+    mixture, _ = fitted(X, kind)
+    weights, means, covariances = cotangent_like(mixture)
+    skew = np.array([[0.0, 5.0], [-5.0, 0.0]])
+    assert_close(
+        mixture.gradient_wrt_data(X, (weights, means, covariances + skew)),
+        mixture.gradient_wrt_data(X, (weights, means, covariances)),
+    )
+
+
+def test_cotangents_are_not_written_to():
+    X = clouds()
+    mixture, _ = fitted(X, "full")
+    cotangent = cotangent_like(mixture)
+    before = [part.copy() for part in cotangent]
+    for part in cotangent:
+        part.flags.writeable = False
+    mixture.gradient_wrt_data(X, cotangent)
+    for part, copy in zip(cotangent, before, strict=True):
+        np.testing.assert_array_equal(part, copy)
+
+
+# Inputs
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_gradient_has_the_dtype_of_the_data(kind):
+    X = clouds().astype(np.float32)
+    mixture, _ = fitted(X, kind)
+    gradient = mixture.gradient_wrt_data(X, cotangent_like(mixture))
+    assert gradient.dtype == np.float32
+    double, _ = fitted(X.astype(float), kind)
+    expected = double.gradient_wrt_data(X.astype(float), cotangent_like(double))
+    # rounding of the result only: sums and the parameters before the last step are in double
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7 * abs(expected).max())
+
+
+@pytest.mark.parametrize("n_samples", [1, 255, 256, 257, 1000])
+def test_every_sample_has_a_gradient(n_samples):
+    """Blocks of samples, whole and broken: no gradient depends on where a block ends."""
+    X, more = clouds(), clouds(n_samples, seed=9)
+    mixture, _ = fitted(X, "full")
+    weight = np.full(n_samples + len(X), 1e-300)
+    weight[n_samples:] = 1
+    cotangent = cotangent_like(mixture)
+    both = mixture.gradient_wrt_data(np.concatenate([more, X]), cotangent, sample_weight=weight)
+    assert_close(both[n_samples:], mixture.gradient_wrt_data(X, cotangent))
+    assert abs(both[:n_samples]).max() < 1e-290
+
+
+@pytest.mark.parametrize(
+    "cotangent, complaint",
+    [
+        ((np.ones(2), None, None), r"the weights.*\(3,\); got \(2,\)"),
+        ((None, np.ones((3, 3)), None), r"the means.*\(3, 2\); got \(3, 3\)"),
+        ((None, None, np.ones((3, 3))), r"the covariances.*diag.*\(3, 2\); got \(3, 3\)"),
+        ((None, None, np.ones(3)), r"the covariances.*\(3, 2\); got \(3,\)"),
+        ((np.full(3, np.nan), None, None), "the weights contain NaN"),
+        ((None, np.full((3, 2), np.inf), None), "the means contain NaN or infinity"),
+        ((None, None), "cotangent must be"),
+        (np.ones(3), "cotangent must be.*ndarray"),
+        (None, "cotangent must be.*NoneType"),
+    ],
+)
+def test_cotangent_that_does_not_match_is_refused(cotangent, complaint):
+    X = clouds()
+    mixture, _ = fitted(X, "diag")
+    with pytest.raises(ValueError, match=complaint):
+        mixture.gradient_wrt_data(X, cotangent)
+
+
+def test_unknown_mode_is_refused():
+    X = clouds()
+    mixture, _ = fitted(X, "full")
+    with pytest.raises(ValueError, match="mode must be.*got 'backwards'"):
+        mixture.gradient_wrt_data(X, (None, None, None), mode="backwards")
+
+
+def test_unfitted_estimator_is_refused():
+    with pytest.raises(NotFittedError):
+        DifferentiableGaussianMixture().gradient_wrt_data(clouds(), (None, None, None))
+
+
+def test_other_number_of_features_is_refused():
+    X = clouds()
+    mixture, _ = fitted(X, "full")
+    with pytest.raises(ValueError, match="1 features"):
+        mixture.gradient_wrt_data(X[:, :1], (None, None, None))
+
+
+# Together with transport
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_step_down_the_gradient_brings_mixtures_closer(kind):
+    """The points move, EM makes a warm-started step, and MW2² falls by what the gradient says."""
+    X = clouds()
+    target = random_mixture(np.random.default_rng(11), 2, 2, "full")
+
+    def value(X, theta):
+        options = {"warm_start": True, "max_iter": 1, "tol": 0}
+        mixture = DifferentiableGaussianMixture.from_mixture(theta, **options)
+        with pytest.warns(ConvergenceWarning, match="did not converge in 1 steps"):
+            mixture.fit(X)
+        return mixture, mixture_transport(mixture, target)
+
+    theta = random_mixture(np.random.default_rng(1), 3, 2, kind)
+    mixture, transport = value(X, theta)
+    gradient = mixture.gradient_wrt_data(X, transport.gradient())
+    step = 1e-5 / np.sqrt((gradient**2).sum())
+    _, moved = value(X - step * gradient, theta)
+    expected = step * (gradient**2).sum()
+    assert transport.value - moved.value == pytest.approx(expected, rel=1e-3)
