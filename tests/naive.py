@@ -370,3 +370,36 @@ def torch_gradients(X, weight, theta, cotangent, **options):
     loss = sum((torch.as_tensor(c) * p).sum() for c, p in zip(cotangent, parts, strict=True))
     loss.backward()
     return X.grad.numpy(), weight.grad.numpy()
+
+
+def torch_run(X, weight, parts, kind, n_steps, *, reg_covar=0.0, fixed_weights=False):
+    """EM steps of tensors, θ_0 = ``parts`` included, as three tensors: for unrolled gradients."""
+    import torch
+
+    weights, means, covariances = parts
+    eye = torch.eye(X.shape[1], dtype=X.dtype)
+    for _ in range(n_steps):
+        sigma = covariances  # that of a tied mixture serves all components as it is
+        if kind == "diag":
+            sigma = torch.diag_embed(covariances)
+        elif kind == "spherical":
+            sigma = covariances[:, None, None] * eye
+        normal = torch.distributions.MultivariateNormal(
+            means, scale_tril=torch.linalg.cholesky(sigma), validate_args=False
+        )
+        joint = weights.log() + normal.log_prob(X[:, None])
+        gamma = joint.softmax(dim=1) * weight[:, None]
+        mass = gamma.sum(dim=0)
+        means = gamma.T @ X / mass[:, None]
+        Z = X[:, None] - means
+        scatter = torch.einsum("nk,nka,nkb->kab", gamma, Z, Z)
+        weights = weights if fixed_weights else mass / mass.sum()
+        if kind == "tied":
+            covariances = scatter.sum(dim=0) / mass.sum() + reg_covar * eye
+            continue
+        covariances = scatter / mass[:, None, None] + reg_covar * eye
+        if kind != "full":
+            covariances = torch.diagonal(covariances, dim1=1, dim2=2)
+        if kind == "spherical":
+            covariances = covariances.mean(dim=1)
+    return weights, means, covariances

@@ -138,6 +138,9 @@ def test_tasks_end_though_a_restart_fails():
     with pytest.raises(ValueError, match="not positive definite"):
         mixture.fit(X)
     assert len(recorder.tasks("restart")) == 2
+    begun, ended = ([id(entry[0]) for entry in some] for some in (recorder.begun, recorder.ended))
+    root = id(recorder.begun[0][0])  # the fit itself ends with the error
+    assert set(begun) - set(ended) == {root}
     assert recorder.calls == ["setup", "teardown"]
     # and the estimator can be fitted again
     mixture.set_params(reg_covar=1e-3).fit(clouds())

@@ -4,16 +4,17 @@ At a maximum of the likelihood I - ∂F/∂θ is the inverse of the complete dat
 times the observed one (Dempster, Laird, Rubin 1977): symmetric and positive definite in the inner
 product of the former, which is block diagonal,
 
-    n / w_k for weights,    n w_k P_k for means,    n w_k / 2 · P_k ⊗ P_k for covariances.
+    n / w_k for weights,    N_k P_k for means,    N_k / 2 · P_k ⊗ P_k for covariances,
 
+with the masses N_k, which are n w_k unless weights are fixed.
 Its square root makes coordinates of tangents, and its inverse square root coordinates of
-cotangents, in which the two pair as ⟨θ̄, θ̇⟩ = vᵀ u. (The common factor n is left out.)
+cotangents, in which the two pair as ⟨θ̄, θ̇⟩ = vᵀ u. (N stands for N / n below.)
 """
 
 import numpy as np
 
 from ..parameters import MixtureParameters, covariance_shape
-from .exponential_family import packing, precisions_of, unpack
+from .exponential_family import lost_components, packing, precisions_of, unpack
 
 
 class FisherCoordinates:
@@ -22,19 +23,20 @@ class FisherCoordinates:
     Parameters
     ----------
     theta : MixtureParameters
+    mass : ndarray of shape (n_components,), N_k
+        Components that have lost all of it do not move: they are zero in all vectors.
     fixed_weights : bool
         Whether weights are left out.
-    frozen : ndarray of shape (n_components,), bool, or None
-        Components whose mean and covariance do not move: zero in all vectors.
     """
 
-    def __init__(self, theta, fixed_weights, frozen=None):
+    def __init__(self, theta, mass, fixed_weights):
         self.theta = theta
         self.fixed_weights = fixed_weights
         kind, n_features = theta.covariance_type, theta.n_features
         factors = precisions_of(theta.covariances, kind, n_features).factors
-        weights = np.where(theta.weights > 0, theta.weights, 1.0)
-        self._root = np.sqrt(weights)
+        frozen = lost_components(mass)
+        share = mass / mass.sum()
+        self._root = np.sqrt(share if frozen is None else np.where(frozen, 1.0, share))
         if kind in ("full", "tied"):
             self._inverse = np.swapaxes(factors, -1, -2)  # L⁻¹
             self._lower = np.linalg.inv(self._inverse)  # Σ = L Lᵀ

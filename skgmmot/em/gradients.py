@@ -154,7 +154,7 @@ def implicit_vjp(problem, theta, cotangent, *, tol, wrt_weight=True):
         If the linear system could not be solved.
     """
     step = _checked_fixed_point(problem, theta, tol)
-    coordinates = FisherCoordinates(theta, problem.fixed_weights, step.lost)
+    coordinates = FisherCoordinates(theta, step.mass, problem.fixed_weights)
 
     def product(vector):
         v = coordinates.cotangent(vector)
@@ -171,7 +171,7 @@ def implicit_vjp(problem, theta, cotangent, *, tol, wrt_weight=True):
 def implicit_jvp(problem, theta, X_dot, weight_dot=None, *, tol):
     """θ̇ of the fixed point; as `implicit_vjp`. Returns the tangent and the `LinearSolve`."""
     step = _checked_fixed_point(problem, theta, tol)
-    coordinates = FisherCoordinates(theta, problem.fixed_weights, step.lost)
+    coordinates = FisherCoordinates(theta, step.mass, problem.fixed_weights)
 
     def product(vector):
         v = coordinates.tangent(vector)
