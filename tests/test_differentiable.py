@@ -1,4 +1,4 @@
-"""gradient_wrt_data: against automatic differentiation, and against differences of fits."""
+"""Gradients of a fit: against automatic differentiation, and against differences of fits."""
 
 import warnings
 
@@ -11,7 +11,17 @@ from skgmmot import DifferentiableGaussianMixture, MixtureParameters, mixture_tr
 from skgmmot.parameters import as_full, pull_covariances
 
 TYPES = ["full", "tied", "diag", "spherical"]
+MODES = ["implicit", "unrolled", "one_step"]
 REG_COVAR = 0.01
+
+
+@pytest.fixture
+def torch():
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # on tensors this small more of them only wait for each other
+    yield torch
+    torch.set_num_threads(before)
 
 
 def clouds(n_samples=60, n_features=2, seed=0):
@@ -34,8 +44,8 @@ def start(kind, n_features=2, n_components=3):
     }
 
 
-def fitted(X, kind, sample_weight=None, *, n_steps=4, **params):
-    """A mixture after some EM steps, and the parameters before the last of them."""
+def fitted(X, kind, sample_weight=None, *, n_steps=2, **params):
+    """A mixture after exactly so many EM steps, and the parameters before the last of them."""
     options = {"covariance_type": kind, "reg_covar": REG_COVAR, "tol": 0} | params
     options |= start(kind, X.shape[1])
     with warnings.catch_warnings():
@@ -50,6 +60,10 @@ def cotangent_like(mixture):
     return random_cotangent(np.random.default_rng(2), mixture.parameters_)
 
 
+def one_step(mixture, X, cotangent, sample_weight=None):
+    return mixture.gradient_wrt_data(X, cotangent, mode="one_step", sample_weight=sample_weight)
+
+
 def assert_close(gradient, expected):
     """To rounding: a few hundred sums of numbers of the size of the largest."""
     np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-11 * abs(expected).max())
@@ -58,14 +72,14 @@ def assert_close(gradient, expected):
 @pytest.mark.parametrize("n_features", [1, 2, 6])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.usefixtures("torch")
 def test_one_step_is_the_derivative_of_the_last_step(kind, weighted, n_features):
-    pytest.importorskip("torch")
     X = clouds(n_features=n_features)
     weight = weights_of(X) if weighted else None
     mixture, previous = fitted(X, kind, weight)
     cotangent = cotangent_like(mixture)
     expected, _ = torch_gradients(X, weight, previous, cotangent, reg_covar=REG_COVAR)
-    gradient = mixture.gradient_wrt_data(X, cotangent, mode="one_step", sample_weight=weight)
+    gradient = one_step(mixture, X, cotangent, weight)
     assert gradient.shape == X.shape
     assert_close(gradient, expected)
     # of the last step, not of another one at the result
@@ -74,18 +88,18 @@ def test_one_step_is_the_derivative_of_the_last_step(kind, weighted, n_features)
 
 
 @pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.usefixtures("torch")
 def test_fixed_weights_do_not_move(kind):
-    pytest.importorskip("torch")
     X = clouds()
     mixture, previous = fitted(X, kind, fixed_weights=True)
     cotangent = cotangent_like(mixture)
     expected, _ = torch_gradients(
         X, None, previous, cotangent, reg_covar=REG_COVAR, fixed_weights=True
     )
-    assert_close(mixture.gradient_wrt_data(X, cotangent), expected)
+    assert_close(one_step(mixture, X, cotangent), expected)
     free, _ = fitted(X, kind)
-    assert abs(free.gradient_wrt_data(X, cotangent) - expected).max() > 1e-3
-    of_weights = mixture.gradient_wrt_data(X, (cotangent.weights, None, None))
+    assert abs(one_step(free, X, cotangent) - expected).max() > 1e-3
+    of_weights = one_step(mixture, X, (cotangent.weights, None, None))
     np.testing.assert_array_equal(of_weights, 0)
 
 
@@ -109,14 +123,14 @@ def test_warm_started_step_against_differences_of_the_fit(kind, weighted):
     h = 1e-4  # the error of central differences is h² times a third derivative, and eps / h
     ahead, behind = step(X + h * direction).parameters_, step(X - h * direction).parameters_
     slope = (inner_product(cotangent, ahead) - inner_product(cotangent, behind)) / (2 * h)
-    gradient = mixture.gradient_wrt_data(X, cotangent, sample_weight=weight)
-    assert abs(slope) > 0.1
+    gradient = one_step(mixture, X, cotangent, weight)
+    assert abs(slope) > 0.01
     assert (gradient * direction).sum() == pytest.approx(slope, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.usefixtures("torch")
 def test_fit_of_no_steps_and_given_parameters_use_a_step_from_there(kind):
-    pytest.importorskip("torch")
     X = clouds()
     theta = random_mixture(np.random.default_rng(1), 3, 2, kind)
     given = DifferentiableGaussianMixture.from_mixture(theta)
@@ -125,8 +139,8 @@ def test_fit_of_no_steps_and_given_parameters_use_a_step_from_there(kind):
     )
     cotangent = cotangent_like(given)
     expected, _ = torch_gradients(X, None, theta, cotangent)
-    assert_close(given.gradient_wrt_data(X, cotangent), expected)
-    assert_close(unmoved.gradient_wrt_data(X, cotangent), expected)
+    assert_close(one_step(given, X, cotangent), expected)
+    assert_close(one_step(unmoved, X, cotangent), expected)
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -148,7 +162,7 @@ def test_gradient_of_single_gaussian_has_a_closed_form(kind):
         "spherical": lambda s: s[0] / 2 * np.eye(2),
     }[kind](sigma_bar)
     expected = (means_bar + 2 * (X - X.mean(axis=0)) @ matrix) / len(X)
-    assert_close(mixture.gradient_wrt_data(X, (None, means_bar, sigma_bar)), expected)
+    assert_close(one_step(mixture, X, (None, means_bar, sigma_bar)), expected)
 
 
 # Cotangents
@@ -159,16 +173,16 @@ def test_none_stands_for_zero_and_gradients_add_up(kind):
     X = clouds()
     mixture, _ = fitted(X, kind)
     weights, means, covariances = cotangent = cotangent_like(mixture)
-    whole = mixture.gradient_wrt_data(X, cotangent)
+    whole = one_step(mixture, X, cotangent)
     parts = [
-        mixture.gradient_wrt_data(X, part)
+        one_step(mixture, X, part)
         for part in [(weights, None, None), (None, means, None), (None, None, covariances)]
     ]
     assert all(abs(part).max() > 1e-4 for part in parts)
     assert_close(sum(parts), whole)
-    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, (None, None, None)), 0)
+    np.testing.assert_array_equal(one_step(mixture, X, (None, None, None)), 0)
     without = MixtureParameters(None, means, None, kind)
-    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, without), parts[1])
+    np.testing.assert_array_equal(one_step(mixture, X, without), parts[1])
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -176,10 +190,10 @@ def test_tuples_and_lists_will_do(kind):
     X = clouds()
     mixture, _ = fitted(X, kind)
     cotangent = cotangent_like(mixture)
-    expected = mixture.gradient_wrt_data(X, cotangent)
+    expected = one_step(mixture, X, cotangent)
     lists = tuple(part.tolist() for part in cotangent)
     for same in [tuple(cotangent), list(cotangent), lists]:
-        np.testing.assert_array_equal(mixture.gradient_wrt_data(X, same), expected)
+        np.testing.assert_array_equal(one_step(mixture, X, same), expected)
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -188,8 +202,8 @@ def test_weight_cotangent_is_defined_up_to_a_constant(kind):
     mixture, _ = fitted(X, kind)
     weights, means, covariances = cotangent_like(mixture)
     assert_close(
-        mixture.gradient_wrt_data(X, (weights + 3, means, covariances)),
-        mixture.gradient_wrt_data(X, (weights, means, covariances)),
+        one_step(mixture, X, (weights + 3, means, covariances)),
+        one_step(mixture, X, (weights, means, covariances)),
     )
 
 
@@ -202,9 +216,9 @@ def test_cotangent_of_full_covariances_is_pulled_to_the_type(kind):
     pulled = (full.weights, full.means, pull_covariances(full.covariances, kind))
     inner = inner_product(full, as_full(mixture.parameters_))
     assert inner_product(pulled, mixture.parameters_) == pytest.approx(inner, rel=1e-12)
-    expected = mixture.gradient_wrt_data(X, pulled)
-    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, full), expected)
-    np.testing.assert_array_equal(mixture.gradient_wrt_data(X, tuple(full)), expected)
+    expected = one_step(mixture, X, pulled)
+    np.testing.assert_array_equal(one_step(mixture, X, full), expected)
+    np.testing.assert_array_equal(one_step(mixture, X, tuple(full)), expected)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied"])
@@ -214,8 +228,8 @@ def test_only_the_symmetric_part_of_a_covariance_cotangent_counts(kind):
     weights, means, covariances = cotangent_like(mixture)
     skew = np.array([[0.0, 5.0], [-5.0, 0.0]])
     assert_close(
-        mixture.gradient_wrt_data(X, (weights, means, covariances + skew)),
-        mixture.gradient_wrt_data(X, (weights, means, covariances)),
+        one_step(mixture, X, (weights, means, covariances + skew)),
+        one_step(mixture, X, (weights, means, covariances)),
     )
 
 
@@ -226,7 +240,7 @@ def test_cotangents_are_not_written_to():
     before = [part.copy() for part in cotangent]
     for part in cotangent:
         part.flags.writeable = False
-    mixture.gradient_wrt_data(X, cotangent)
+    one_step(mixture, X, cotangent)
     for part, copy in zip(cotangent, before, strict=True):
         np.testing.assert_array_equal(part, copy)
 
@@ -238,10 +252,10 @@ def test_cotangents_are_not_written_to():
 def test_gradient_has_the_dtype_of_the_data(kind):
     X = clouds().astype(np.float32)
     mixture, _ = fitted(X, kind)
-    gradient = mixture.gradient_wrt_data(X, cotangent_like(mixture))
+    gradient = one_step(mixture, X, cotangent_like(mixture))
     assert gradient.dtype == np.float32
     double, _ = fitted(X.astype(float), kind)
-    expected = double.gradient_wrt_data(X.astype(float), cotangent_like(double))
+    expected = one_step(double, X.astype(float), cotangent_like(double))
     # rounding of the result only: sums and the parameters before the last step are in double
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7 * abs(expected).max())
 
@@ -254,8 +268,8 @@ def test_every_sample_has_a_gradient(n_samples):
     weight = np.full(n_samples + len(X), 1e-300)
     weight[n_samples:] = 1
     cotangent = cotangent_like(mixture)
-    both = mixture.gradient_wrt_data(np.concatenate([more, X]), cotangent, sample_weight=weight)
-    assert_close(both[n_samples:], mixture.gradient_wrt_data(X, cotangent))
+    both = one_step(mixture, np.concatenate([more, X]), cotangent, weight)
+    assert_close(both[n_samples:], one_step(mixture, X, cotangent))
     assert abs(both[:n_samples]).max() < 1e-290
 
 
@@ -287,16 +301,102 @@ def test_unknown_mode_is_refused():
         mixture.gradient_wrt_data(X, (None, None, None), mode="backwards")
 
 
-def test_unfitted_estimator_is_refused():
+@pytest.mark.parametrize("mode", MODES)
+def test_unfitted_estimator_is_refused(mode):
     with pytest.raises(NotFittedError):
-        DifferentiableGaussianMixture().gradient_wrt_data(clouds(), (None, None, None))
+        DifferentiableGaussianMixture().gradient_wrt_data(clouds(), (None, None, None), mode=mode)
 
 
-def test_other_number_of_features_is_refused():
+@pytest.mark.parametrize("mode", MODES)
+def test_other_number_of_features_is_refused(mode):
     X = clouds()
     mixture, _ = fitted(X, "full")
     with pytest.raises(ValueError, match="1 features"):
-        mixture.gradient_wrt_data(X[:, :1], (None, None, None))
+        mixture.gradient_wrt_data(X[:, :1], (None, None, None), mode=mode)
+
+
+# The other modes, of fits whose every step counts
+
+
+def settled(X, kind, sample_weight=None):
+    """A fit to a fixed point, from parameters that are given."""
+    mixture = DifferentiableGaussianMixture(
+        3, covariance_type=kind, reg_covar=0.1, residual_tol=1e-12, max_iter=20_000, **start(kind)
+    )
+    return mixture.fit(X, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", TYPES)
+def test_modes_against_differences_of_fits(kind, mode):
+    """Data and sample weights move; in implicit the fits converge, in the others they do not.
+
+    one_step is the derivative of a single step.
+    """
+    X = clouds()
+    weight = weights_of(X)
+    rng = np.random.default_rng(3)
+    X_dot, weight_dot = rng.normal(size=X.shape), weight * rng.normal(size=len(X))
+
+    def fit(h):
+        data, weights = X + h * X_dot, weight + h * weight_dot
+        if mode == "implicit":
+            return settled(data, kind, weights)
+        return fitted(data, kind, weights, n_steps=5 if mode == "unrolled" else 1)[0]
+
+    mixture = fit(0)
+    cotangent = cotangent_like(mixture)
+    h = 1e-4
+    ahead, behind = fit(h).parameters_, fit(-h).parameters_
+    slope = (inner_product(cotangent, ahead) - inner_product(cotangent, behind)) / (2 * h)
+    options = {"mode": mode, "sample_weight": weight}
+    gradients = mixture.vjp(X, cotangent, **options)
+    data = mixture.gradient_wrt_data(X, cotangent, **options)
+    assert_close(data, gradients.data)
+    pulled = (gradients.data * X_dot).sum() + gradients.sample_weight @ weight_dot
+    # of terms of this size, which may cancel: the error of differences, h² and rounding / h
+    size = abs(gradients.data * X_dot).sum()
+    assert abs(slope) > 1e-3
+    assert pulled == pytest.approx(slope, abs=1e-6 * size)
+    tangent = mixture.jvp(X, X_dot, sample_weight_tangent=weight_dot, **options)
+    # implicit solves two linear systems, to 1e-6
+    assert inner_product(cotangent, tangent) == pytest.approx(pulled, abs=1e-6 * size)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_jacobian_has_the_columns_of_the_jvp(kind):
+    X = clouds(20)
+    mixture, _ = fitted(X, kind)
+    jacobian = mixture.jacobian_wrt_data(X, mode="unrolled")
+    direction = np.random.default_rng(0).normal(size=X.shape)
+    tangent = mixture.jvp(X, direction, mode="unrolled")
+    for columns, moved in zip(jacobian, tangent, strict=True):
+        assert columns.shape == moved.shape + X.shape
+        found = np.einsum("...ia,ia->...", columns, direction)
+        np.testing.assert_allclose(found, moved, rtol=1e-9, atol=1e-11)
+
+
+def test_implicit_is_the_default_and_asks_for_a_fixed_point():
+    X = clouds()
+    mixture = settled(X, "full")
+    cotangent = cotangent_like(mixture)
+    default = mixture.gradient_wrt_data(X, cotangent)
+    np.testing.assert_array_equal(default, mixture.gradient_wrt_data(X, cotangent, mode="implicit"))
+    assert abs(default - one_step(mixture, X, cotangent)).max() > 1e-2 * abs(default).max()
+    early, _ = fitted(X, "full")
+    with pytest.warns(ConvergenceWarning, match=f"move by {early.residual_:.3g}"):
+        early.gradient_wrt_data(X, cotangent)
+
+
+def test_unrolled_asks_for_the_data_of_the_fit():
+    X = clouds()
+    mixture, _ = fitted(X, "full")
+    cotangent = cotangent_like(mixture)
+    with pytest.raises(ValueError, match="mode='unrolled' must be given the data"):
+        mixture.gradient_wrt_data(X + 0.1, cotangent, mode="unrolled")
+    given = DifferentiableGaussianMixture.from_mixture(mixture)
+    with pytest.raises(ValueError, match="mode='unrolled'.*Call fit"):
+        given.gradient_wrt_data(X, cotangent, mode="unrolled")
 
 
 # Together with transport
@@ -317,7 +417,7 @@ def test_step_down_the_gradient_brings_mixtures_closer(kind):
 
     theta = random_mixture(np.random.default_rng(1), 3, 2, kind)
     mixture, transport = value(X, theta)
-    gradient = mixture.gradient_wrt_data(X, transport.gradient())
+    gradient = one_step(mixture, X, transport.gradient())
     step = 1e-5 / np.sqrt((gradient**2).sum())
     _, moved = value(X - step * gradient, theta)
     expected = step * (gradient**2).sum()

@@ -103,13 +103,14 @@ def test_joblib_workers(backend):
     X = clouds(3000)
     grid = range(1, 5)
 
-    def fitted(n_components):
-        return mixture_of().set_params(n_components=n_components).fit(X)
+    def estimator(n_components):
+        return mixture_of().set_params(n_components=n_components)
 
+    # bound methods: worker processes can import the package, but not this file
     with joblib.parallel_config(backend=backend, n_jobs=2):
-        found = joblib.Parallel()(joblib.delayed(fitted)(k) for k in grid)
+        found = joblib.Parallel()(joblib.delayed(estimator(k).fit)(X) for k in grid)
     for mixture, n_components in zip(found, grid, strict=True):
-        assert_same_bits(mixture, fitted(n_components))
+        assert_same_bits(mixture, estimator(n_components).fit(X))
     assert found[0].bic(X) > found[3].bic(X)
 
 
