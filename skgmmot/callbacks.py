@@ -58,9 +58,11 @@ class FitTasks:
             step.call_on_fit_task_begin(**self.arguments)
 
         def on_step(n_iter, theta, change, converged):
+            nonlocal step
             stop = step.call_on_fit_task_end(
                 **self.arguments, reconstruction_attributes=lambda: fitted_attributes(theta)
             )
+            step = None
             if n_iter < max_iter and not converged and not stop:
                 begin()
             return stop
@@ -68,6 +70,8 @@ class FitTasks:
         if max_iter:
             begin()
         yield on_step
+        if step is not None:  # the restart failed in it
+            step.call_on_fit_task_end(**self.arguments)
         task.call_on_fit_task_end(**self.arguments)
 
     def finish(self, attributes):

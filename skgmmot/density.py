@@ -252,7 +252,16 @@ class MixtureDensity:
             "precisions_cholesky_": factors,
             "precisions_": precisions,
         }
-        return {name: np.array(value, dtype=dtype, order="C") for name, value in named.items()}
+        with np.errstate(over="ignore", under="ignore"):
+            cast = {name: np.array(value, dtype=dtype, order="C") for name, value in named.items()}
+        for name in ("means_", "covariances_", "precisions_"):
+            kept = cast[name][named[name] != 0]
+            if not (np.isfinite(kept) & (kept != 0)).all():
+                raise ValueError(
+                    f"{name} holds numbers that are too large or too small for {np.dtype(dtype)}, "
+                    "the dtype of X. Scale the features, or pass X in float64."
+                )
+        return cast
 
 
 def checked_weights(sample_weight, X):

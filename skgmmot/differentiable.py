@@ -278,14 +278,14 @@ class DifferentiableFit:
 
 
 def extent_of(problem):
-    """A few numbers that tell data sets apart."""
+    """A few numbers that tell data sets, and the options of the EM map, apart."""
     return (
         len(problem.X),
         problem.total_weight,
         problem.reg_covar,
         problem.fixed_weights,
         *problem.center,
-        *problem.reach,
+        *problem.checks,
     )
 
 

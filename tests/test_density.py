@@ -95,7 +95,7 @@ def test_icl_is_bic_plus_twice_the_entropy(kind, weighted):
 
 
 def test_icl_prefers_separated_components():
-    """Two uniform-like clouds of three components: BIC takes the details, ICL the clouds."""
+    """Two far groups of two close components each: BIC takes the components, ICL the groups."""
     rng = np.random.default_rng(0)
     centers = np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 30.0], [1.5, 30.0]])
     X = centers[rng.integers(4, size=2000)] + rng.normal(size=(2000, 2)) * [0.5, 1.0]

@@ -1,4 +1,7 @@
-"""Gradients of a fit: against automatic differentiation, and against differences of fits."""
+"""gradient_wrt_data: one step against automatic differentiation, and what cotangents may be.
+
+The other modes, and what joins them, are in `test_differentiable_modes.py`.
+"""
 
 import warnings
 
@@ -165,6 +168,19 @@ def test_gradient_of_single_gaussian_has_a_closed_form(kind):
     assert_close(one_step(mixture, X, (None, means_bar, sigma_bar)), expected)
 
 
+@pytest.mark.usefixtures("torch")
+def test_one_step_looks_at_the_data_it_is_given():
+    """Also at data that have the number, the mean and the extent of those of the fit."""
+    X = np.round(64 * clouds()) / 64  # sums of such numbers are exact
+    mixture, previous = fitted(X, "full")
+    inner = abs(X - X.mean(axis=0)).max(axis=1).argsort()[:2]
+    other = X.copy()
+    other[inner] += [[0.25, 0.25], [-0.25, -0.25]]
+    cotangent = cotangent_like(mixture)
+    expected, _ = torch_gradients(other, None, previous, cotangent, reg_covar=REG_COVAR)
+    assert_close(one_step(mixture, other, cotangent), expected)
+
+
 # Cotangents
 
 
@@ -313,90 +329,6 @@ def test_other_number_of_features_is_refused(mode):
     mixture, _ = fitted(X, "full")
     with pytest.raises(ValueError, match="1 features"):
         mixture.gradient_wrt_data(X[:, :1], (None, None, None), mode=mode)
-
-
-# The other modes, of fits whose every step counts
-
-
-def settled(X, kind, sample_weight=None):
-    """A fit to a fixed point, from parameters that are given."""
-    mixture = DifferentiableGaussianMixture(
-        3, covariance_type=kind, reg_covar=0.1, residual_tol=1e-12, max_iter=20_000, **start(kind)
-    )
-    return mixture.fit(X, sample_weight=sample_weight)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", TYPES)
-def test_modes_against_differences_of_fits(kind, mode):
-    """Data and sample weights move; in implicit the fits converge, in the others they do not.
-
-    one_step is the derivative of a single step.
-    """
-    X = clouds()
-    weight = weights_of(X)
-    rng = np.random.default_rng(3)
-    X_dot, weight_dot = rng.normal(size=X.shape), weight * rng.normal(size=len(X))
-
-    def fit(h):
-        data, weights = X + h * X_dot, weight + h * weight_dot
-        if mode == "implicit":
-            return settled(data, kind, weights)
-        return fitted(data, kind, weights, n_steps=5 if mode == "unrolled" else 1)[0]
-
-    mixture = fit(0)
-    cotangent = cotangent_like(mixture)
-    h = 1e-4
-    ahead, behind = fit(h).parameters_, fit(-h).parameters_
-    slope = (inner_product(cotangent, ahead) - inner_product(cotangent, behind)) / (2 * h)
-    options = {"mode": mode, "sample_weight": weight}
-    gradients = mixture.vjp(X, cotangent, **options)
-    data = mixture.gradient_wrt_data(X, cotangent, **options)
-    assert_close(data, gradients.data)
-    pulled = (gradients.data * X_dot).sum() + gradients.sample_weight @ weight_dot
-    # of terms of this size, which may cancel: the error of differences, h² and rounding / h
-    size = abs(gradients.data * X_dot).sum()
-    assert abs(slope) > 1e-3
-    assert pulled == pytest.approx(slope, abs=1e-6 * size)
-    tangent = mixture.jvp(X, X_dot, sample_weight_tangent=weight_dot, **options)
-    # implicit solves two linear systems, to 1e-6
-    assert inner_product(cotangent, tangent) == pytest.approx(pulled, abs=1e-6 * size)
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_jacobian_has_the_columns_of_the_jvp(kind):
-    X = clouds(20)
-    mixture, _ = fitted(X, kind)
-    jacobian = mixture.jacobian_wrt_data(X, mode="unrolled")
-    direction = np.random.default_rng(0).normal(size=X.shape)
-    tangent = mixture.jvp(X, direction, mode="unrolled")
-    for columns, moved in zip(jacobian, tangent, strict=True):
-        assert columns.shape == moved.shape + X.shape
-        found = np.einsum("...ia,ia->...", columns, direction)
-        np.testing.assert_allclose(found, moved, rtol=1e-9, atol=1e-11)
-
-
-def test_implicit_is_the_default_and_asks_for_a_fixed_point():
-    X = clouds()
-    mixture = settled(X, "full")
-    cotangent = cotangent_like(mixture)
-    default = mixture.gradient_wrt_data(X, cotangent)
-    np.testing.assert_array_equal(default, mixture.gradient_wrt_data(X, cotangent, mode="implicit"))
-    assert abs(default - one_step(mixture, X, cotangent)).max() > 1e-2 * abs(default).max()
-    early, _ = fitted(X, "full")
-    with pytest.warns(ConvergenceWarning, match=f"move by {early.residual_:.3g}"):
-        early.gradient_wrt_data(X, cotangent)
-
-
-def test_unrolled_asks_for_the_data_of_the_fit():
-    X = clouds()
-    mixture, _ = fitted(X, "full")
-    cotangent = cotangent_like(mixture)
-    with pytest.raises(ValueError, match="mode='unrolled' must be given the data"):
-        mixture.gradient_wrt_data(X + 0.1, cotangent, mode="unrolled")
-    given = DifferentiableGaussianMixture.from_mixture(mixture)
-    with pytest.raises(ValueError, match="mode='unrolled'.*Call fit"):
-        given.gradient_wrt_data(X, cotangent, mode="unrolled")
 
 
 # Together with transport

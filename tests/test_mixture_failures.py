@@ -125,6 +125,35 @@ def test_failed_restarts_are_skipped_with_a_warning(kind):
     assert_finite(mixture, X)
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_collapse_far_from_the_start_is_that_error_too(kind):
+    """Variances of zero, at a distance whose square over the least number overflows."""
+    mixture = DifferentiableGaussianMixture(
+        covariance_type=kind,
+        reg_covar=0,
+        weights_init=[1],
+        means_init=[[0.0, 0.0]],
+        precisions_init=precisions(kind, 1.0),
+    )
+    with pytest.raises(ValueError, match="is not positive definite"):
+        mixture.fit(np.full((20, 2), 1e6))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_variances_that_single_precision_cannot_hold(kind, scale):
+    """The data are float32 numbers, their squares are not: an error, or else finite parameters."""
+    X = (two_clouds() * scale).astype(np.float32)
+    mixture = DifferentiableGaussianMixture(
+        covariance_type=kind, reg_covar=0, init_params="random", random_state=0
+    )
+    try:
+        mixture.fit(X)
+    except ValueError:
+        return
+    assert_finite(mixture, X)
+
+
 def test_if_all_restarts_fail_there_is_an_error():
     X = np.repeat([[0.0, 0.0], [4.0, 4.0]], [30, 20], axis=0)
     mixture = DifferentiableGaussianMixture(2, reg_covar=0, n_init=3, random_state=0)

@@ -28,6 +28,7 @@ class EMProblem(NamedTuple):
     center : ndarray of shape (n_features,), the weighted mean of the data
     reach : ndarray of shape (n_features,), max_i |x_i - center|
     feature_reach : ndarray of shape (padded size of φ,), the same for the features about center
+    checks : ndarray of shape (n_features,), sums that tell other data apart
     second_moment : Σ_i s_i (x_i - center)(x_i - center)ᵀ for tied covariances, else None
     """
 
@@ -41,6 +42,7 @@ class EMProblem(NamedTuple):
     center: np.ndarray
     reach: np.ndarray
     feature_reach: np.ndarray
+    checks: np.ndarray
     second_moment: np.ndarray | None
 
 
@@ -48,7 +50,7 @@ def em_problem(
     X, sample_weight=None, *, covariance_type, reg_covar=0.0, fixed_weights=False, n_threads=1
 ):
     """An `EMProblem`: looks once at the data for their center and extent."""
-    sums, lowest, highest = cpu.summary(X, sample_weight, n_threads)
+    sums, lowest, highest, checks = cpu.summary(X, sample_weight, n_threads)
     total_weight = float(len(X) if sample_weight is None else sample_weight.sum())
     center = np.clip(sums / total_weight, lowest, highest)
     reach = np.maximum(highest - center, center - lowest)
@@ -63,6 +65,7 @@ def em_problem(
         center,
         reach,
         _feature_reach(covariance_type, reach),
+        checks,
         second_moment(X, sample_weight, center, n_threads) if covariance_type == "tied" else None,
     )
 

@@ -56,7 +56,7 @@ def em_step(problem, theta):
     """
     logits = logits_of(problem, theta)
     updated, log_likelihood, mass = _step(problem, theta, logits)
-    if _cancellation(updated, logits.reference) > LARGEST_CANCELLATION:
+    if _cancels(updated, logits.reference):
         # a component came to lie so far from its reference point that its squares cancel: take
         # them about the mean that is known now
         logits = natural_parameters(theta)
@@ -85,8 +85,11 @@ def _step(problem, theta, logits, origin=None):
     return updated, log_likelihood, statistics[:, 0]
 
 
-def _cancellation(theta, reference):
-    """Largest squared distance of a mean from its reference, in variances of its component."""
+def _cancels(theta, reference):
+    """Whether a mean lies so far from its reference point that squares about that cancel.
+
+    That is, its squared distance is too large a multiple of a variance of its component.
+    """
     shift = theta.means - reference
     variances = theta.covariances
     if theta.covariance_type == "full":
@@ -95,8 +98,7 @@ def _cancellation(theta, reference):
         variances = np.diagonal(variances)
     elif theta.covariance_type == "spherical":
         variances = variances[:, None]
-    # no variance at all is for `precisions_of` to refuse
-    return (shift * shift / np.maximum(variances, 1e-300)).max()
+    return (shift * shift > LARGEST_CANCELLATION * variances).any()
 
 
 # The derivative of a step from θ to θ' with masses N: the chain of the three arrows. Given (θ', N)
@@ -108,7 +110,7 @@ def _logits_and_origin(problem, theta, step):
     logits = logits_of(problem, theta)
     updated = step.parameters
     if not len(logits.factors):
-        if _cancellation(updated, logits.reference) <= LARGEST_CANCELLATION:
+        if not _cancels(updated, logits.reference):
             return logits, logits.reference
         logits = natural_parameters(theta)
     return logits, updated.means

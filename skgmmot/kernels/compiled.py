@@ -166,19 +166,26 @@ def densities(
 
 
 @kernel
-def summary(X, sample_weight, bounds, sums, lowest, highest):
-    """Weighted sums, least and greatest value of every column, by segment."""
+def summary(X, sample_weight, bounds, sums, lowest, highest, checks):
+    """Weighted sums, least and greatest value of every column, by segment.
+
+    ``checks`` are weighted sums with factors that depend on the row as if at random: two data
+    sets that agree in them are the same.
+    """
     n_features = X.shape[1]
     for segment in range(bounds.size - 1):
-        total, low, high = sums[segment], lowest[segment], highest[segment]
+        total, check = sums[segment], checks[segment]
+        low, high = lowest[segment], highest[segment]
         first = bounds[segment]
         for a in range(n_features):
             low[a] = X[first, a]
             high[a] = X[first, a]
         for i in range(first, bounds[segment + 1]):
             weight = sample_weight[i] if sample_weight.size else 1.0
+            factor = 1.0 + ((i * 2654435761) & 0xFFFF)  # Knuth's multiplicative hash
             for a in range(n_features):
                 x = float(X[i, a])
                 total[a] += weight * x
+                check[a] += weight * x * factor
                 low[a] = min(low[a], x)
                 high[a] = max(high[a], x)

@@ -187,9 +187,12 @@ def labels(X, logits, n_threads=1):
 
 
 def summary(X, sample_weight, n_threads=1):
-    """Weighted column sums, least and greatest column values, each of shape (n_features,)."""
+    """Weighted column sums, least and greatest column values, and sums that identify the data.
+
+    Each of shape (n_features,), float64.
+    """
     bounds = _segments(*X.shape)
-    sums, lowest, highest = np.zeros((3, len(bounds) - 1, X.shape[1]))
+    sums, lowest, highest, checks = np.zeros((4, len(bounds) - 1, X.shape[1]))
     weight = _UNWEIGHTED if sample_weight is None else sample_weight
 
     def task(first, last):
@@ -201,10 +204,11 @@ def summary(X, sample_weight, n_threads=1):
             sums[part],
             lowest[part],
             highest[part],
+            checks[part],
         )
 
     run(task, len(bounds) - 1, n_threads)
-    return sums.sum(axis=0), lowest.min(axis=0), highest.max(axis=0)
+    return sums.sum(axis=0), lowest.min(axis=0), highest.max(axis=0), checks.sum(axis=0)
 
 
 _NO_ROWS = np.zeros((0, 0))

@@ -1,5 +1,6 @@
 """Threads for kernels that release the GIL: a pool that survives fork, and how many to use."""
 
+import itertools
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from threading import Lock
 import joblib
 from joblib.parallel import get_active_backend
 
+_RANGES_PER_THREAD = 4
 _lock = Lock()
 _pool = None
 
@@ -53,20 +55,28 @@ def _in_joblib_worker():
 
 
 def run(task, n_segments, n_threads):
-    """Call ``task(first, last)`` on consecutive ranges of segments, one range a thread.
+    """Call ``task(first, last)`` on consecutive ranges of segments, in several threads.
 
-    The caller's own thread takes the first range. Which thread computes a segment never changes
-    what is computed.
+    The caller's own thread works too. Where there are many segments, each thread takes several
+    ranges, one when it has done the last, so that a thread that is held up by other work delays
+    little. Which thread computes a segment never changes what is computed.
     """
     n_threads = min(n_threads, n_segments)
     if n_threads <= 1:
         task(0, n_segments)
         return
-    cuts = [t * n_segments // n_threads for t in range(n_threads + 1)]
+    n_ranges = min(n_segments, n_threads * (_RANGES_PER_THREAD if n_segments > 8 else 1))
+    cuts = [r * n_segments // n_ranges for r in range(n_ranges + 1)]
+    numbers = itertools.count()
+
+    def work():
+        while (r := next(numbers)) < n_ranges:
+            task(cuts[r], cuts[r + 1])
+
     pool = _get_pool()
-    futures = [pool.submit(task, cuts[t], cuts[t + 1]) for t in range(1, n_threads)]
+    futures = [pool.submit(work) for _ in range(n_threads - 1)]
     try:
-        task(cuts[0], cuts[1])
+        work()
     finally:
         errors = [future.exception() for future in futures]
     for error in errors:

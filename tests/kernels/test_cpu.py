@@ -178,7 +178,7 @@ def test_densities_responsibilities_and_labels(kind, way, dtype, situation):
 @settings(max_examples=20)
 def test_summary(dtype, situation):
     case = make_case("diag", "matrix", dtype, **situation)
-    sums, lowest, highest = cpu.summary(case.X, case.weight)
+    sums, lowest, highest, _ = cpu.summary(case.X, case.weight)
     terms = case.s[:, None] * case.X.astype(LONG)
     assert_close(sums, terms.sum(axis=0), len(case.X) * EPS * np.abs(terms).sum(axis=0))
     np.testing.assert_array_equal(lowest, case.X.min(axis=0))
@@ -214,6 +214,15 @@ def naive_statistics_vjp(case, U):
     X_size = np.einsum("ik,kf,kifa->ia", b_size, np.abs(case.eta), np.abs(jacobian))
     X_size += np.einsum("ik,kf,kifa->ia", case.gamma, np.abs(U), np.abs(jacobian))
     return case.s[:, None] * X_bar, weight_bar, case.s[:, None] * X_size, weight_size
+
+
+def test_summary_tells_data_apart_that_agree_in_sum_and_extent():
+    X = np.array([[0.0], [1.0], [2.0], [3.0], [9.0]])
+    other = np.array([[0.0], [1.5], [1.5], [3.0], [9.0]])
+    one, two = cpu.summary(X, None), cpu.summary(other, None)
+    assert all((a == b).all() for a, b in zip(one[:3], two[:3], strict=True))
+    assert one[3] != two[3]
+    assert cpu.summary(X[::-1].copy(), None)[3] != one[3]
 
 
 @all_dtypes
