@@ -17,7 +17,10 @@ from .elementary import REORDER
 
 _OPTIONS = {"fastmath": REORDER, "error_model": "numpy", "nogil": True}
 
-inner = njit(**_OPTIONS)  # for functions that only kernels call: part of the kernels' cache
+# For functions that only kernels call. Inlined, so that a kernel is the same code however it came
+# about: numba may otherwise link in the copy of a function that another kernel brought along, and
+# compilers round differently in different surroundings.
+inner = njit(forceinline=True, **_OPTIONS)
 
 
 def _cache_folder():
