@@ -91,6 +91,7 @@ class DifferentiableGaussianMixture(
     parameters_ : MixtureParameters
         The three parts together.
     converged_ : bool
+        Whether both ``tol`` and ``residual_tol`` were met.
     n_iter_ : int
         Number of EM steps of the best restart.
     lower_bound_ : float
@@ -100,7 +101,8 @@ class DifferentiableGaussianMixture(
     residual_ : float
         Scaled size of F(θ) - θ at the fitted parameters, F being an EM step.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Number of features of ``X``.
+    feature_names_in_ : ndarray of shape (n_features,)
         If X has names of columns that are all strings.
 
     See Also
