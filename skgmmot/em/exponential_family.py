@@ -186,8 +186,8 @@ def unpack(packed, n_features):
 
 def lost_components(mass):
     """Which components have lost all their mass; None if none has."""
-    lost = mass <= _LOST_SHARE * mass.sum()
-    return lost if lost.any() else None
+    least = _LOST_SHARE * mass.sum()
+    return None if mass.min() > least else mass <= least
 
 
 def maximize(statistics, reference, previous, *, reg_covar, fixed_weights, second_moment=None):

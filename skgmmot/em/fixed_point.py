@@ -26,7 +26,7 @@ class Path:
 
     def __init__(self, start, max_bytes=_PATH_BYTES):
         self.start = start
-        self.max_bytes = max_bytes
+        self._most = max_bytes // sum(part.nbytes for part in start)
         self.length = 0
         self.previous, self.last = start, None  # θ_{T-1}, and the step from it
         self._stride = 1
@@ -41,8 +41,7 @@ class Path:
         if self.length % self._stride:
             return
         self._kept.append(step)
-        size = sum(part.nbytes for part in step.parameters)
-        if size * len(self._kept) > self.max_bytes and len(self._kept) > self._stride:
+        if len(self._kept) > max(self._most, self._stride):
             self._kept = self._kept[1::2]
             self._stride *= 2
 
