@@ -26,7 +26,7 @@ class Path:
 
     def __init__(self, start, max_bytes=_PATH_BYTES):
         self.start = start
-        self._most = max_bytes // sum(part.nbytes for part in start)
+        self._max_bytes = max_bytes
         self.length = 0
         self.previous, self.last = start, None  # θ_{T-1}, and the step from it
         self._stride = 1
@@ -41,7 +41,7 @@ class Path:
         if self.length % self._stride:
             return
         self._kept.append(step)
-        if len(self._kept) > max(self._most, self._stride):
+        if len(self._kept) > max(self._max_bytes // step.nbytes, self._stride):
             self._kept = self._kept[1::2]
             self._stride *= 2
 

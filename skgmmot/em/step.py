@@ -30,11 +30,22 @@ class EMStep(NamedTuple):
     parameters : MixtureParameters, F(θ, X)
     lower_bound : float, the mean log-likelihood of the data at θ
     mass : ndarray of shape (n_components,), N_k = Σ_i s_i γ_ik at θ
+    logits : Logits of θ
+    origin : ndarray of shape (n_components, n_features) or (1, n_features), the points about
+        which derivatives take the statistics
     """
 
     parameters: MixtureParameters
     lower_bound: float
     mass: np.ndarray
+    logits: cpu.Logits
+    origin: np.ndarray
+
+    @property
+    def nbytes(self):
+        """Memory that a kept step takes."""
+        arrays = (*self.parameters, self.logits.coefficients, self.logits.factors, self.origin)
+        return sum(array.nbytes for array in arrays)
 
     @property
     def lost(self):
@@ -55,17 +66,20 @@ def em_step(problem, theta):
     step : EMStep
     """
     logits = logits_of(problem, theta)
-    updated, log_likelihood, mass = _step(problem, theta, logits)
-    if _cancels(updated, logits.reference):
+    step = _step(problem, theta, logits, logits.reference)
+    if _cancels(step.parameters, logits.reference):
         # a component came to lie so far from its reference point that its squares cancel: take
         # them about the mean that is known now
-        logits = natural_parameters(theta)
-        updated, log_likelihood, mass = _step(problem, theta, logits, updated.means)
-    return EMStep(updated, log_likelihood / problem.total_weight, mass)
+        means = step.parameters.means
+        step = _step(problem, theta, natural_parameters(theta), means)
+    if len(step.logits.factors):
+        # a derivative needs no statistics: it may as well take them about the new means
+        step = step._replace(origin=step.parameters.means)
+    return step
 
 
-def _step(problem, theta, logits, origin=None):
-    """F(θ, X), the log-likelihood and the masses, by the way that the logits stand for."""
+def _step(problem, theta, logits, origin):
+    """The step with statistics about ``origin``, by the way that the logits stand for."""
     statistics, log_likelihood = cpu.statistics(
         problem.X, problem.sample_weight, logits, problem.n_threads, origin=origin
     )
@@ -76,13 +90,14 @@ def _step(problem, theta, logits, origin=None):
         log_likelihood -= 0.5 * (precision * common).sum()
     updated = maximize(
         statistics,
-        logits.reference if origin is None else origin,
+        origin,
         theta,
         reg_covar=problem.reg_covar,
         fixed_weights=problem.fixed_weights,
         second_moment=common,
     )
-    return updated, log_likelihood, statistics[:, 0]
+    lower_bound = log_likelihood / problem.total_weight
+    return EMStep(updated, lower_bound, statistics[:, 0], logits, origin)
 
 
 def _cancels(theta, reference):
@@ -105,17 +120,6 @@ def _cancels(theta, reference):
 # the M-step's derivative needs no statistics, so a pull-back is a single pass over the data.
 
 
-def _logits_and_origin(problem, theta, step):
-    """Logits of θ, and the points about which the step's statistics are taken."""
-    logits = logits_of(problem, theta)
-    updated = step.parameters
-    if not len(logits.factors):
-        if not _cancels(updated, logits.reference):
-            return logits, logits.reference
-        logits = natural_parameters(theta)
-    return logits, updated.means
-
-
 def em_step_jvp(problem, theta, step, theta_dot, X_dot=None, weight_dot=None):
     """Tangent of F(θ, X) when θ, the data and the sample weights move.
 
@@ -133,7 +137,7 @@ def em_step_jvp(problem, theta, step, theta_dot, X_dot=None, weight_dot=None):
     -------
     tangent : MixtureParameters
     """
-    logits, origin = _logits_and_origin(problem, theta, step)
+    logits, origin = step.logits, step.origin
     eta_dot = 0.0 if theta_dot is None else natural_parameters_jvp(theta, logits, theta_dot)
     statistics_dot = cpu.statistics_jvp(
         problem.X,
@@ -185,7 +189,7 @@ def em_step_vjp(problem, theta, step, cotangent, data_bar=None, *, wrt_theta=Tru
     -------
     theta_bar : MixtureParameters or None
     """
-    logits, origin = _logits_and_origin(problem, theta, step)
+    logits, origin = step.logits, step.origin
     has_quadratic = problem.covariance_type != "tied" or len(logits.factors) > 0
     statistics_bar, moment_bar = maximize_vjp(
         step.parameters,

@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 import torch
-from _report import Table, arguments, clusters, heading, medians, verdict
+from _report import PAUSE, Table, arguments, clusters, heading, medians, verdict
 from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture
@@ -66,6 +66,7 @@ def problem(n, d, K, n_steps):
 
 def timer(call):
     def measure():
+        time.sleep(PAUSE)
         begin = time.perf_counter()
         call()
         return time.perf_counter() - begin

@@ -17,11 +17,23 @@ def eight_processors(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores=False: 8)
+    threads._n_processors.cache_clear()
+    yield
+    threads._n_processors.cache_clear()
 
 
 @pytest.mark.parametrize("n_jobs, expected", [(None, 8), (-1, 8), (-2, 7), (-100, 1), (1, 1)])
 def test_n_jobs_as_in_joblib(eight_processors, n_jobs, expected):
     assert effective_n_threads(n_jobs) == expected
+
+
+def test_a_narrower_affinity_counts_at_once(monkeypatch):
+    """The number of processors is remembered, but not when what limits it has changed."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    effective_n_threads()
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert effective_n_threads() == 1
 
 
 def test_more_threads_than_processors_are_given_to_who_asks(eight_processors):
