@@ -117,6 +117,35 @@ def gaussian_maps(source, target, rows, columns):
     return maps
 
 
+def gaussian_geodesics(source, target, rows, columns, t):
+    """Covariances at time t of the geodesics between pairs of components.
+
+    They are F Fᵀ with F = (1 − t) L + t L' V Uᵀ, for singular covariances as well: F is L at
+    t = 0, and a square root factor of Σ' at t = 1.
+
+    Parameters
+    ----------
+    source, target : MixtureParameters
+        In float64.
+    rows, columns : ndarray of int of shape (n_pairs,)
+        Component of the source and component of the target of each pair.
+    t : float
+
+    Returns
+    -------
+    covariances : ndarray
+        Of shape (n_pairs, n_features) where both mixtures are diagonal by type, else of shape
+        (n_pairs, n_features, n_features).
+    """
+    deviations, target_deviations = _standard_deviations(source), _standard_deviations(target)
+    if deviations is not None and target_deviations is not None:
+        return ((1 - t) * deviations[rows] + t * target_deviations[columns]) ** 2
+    factors = _take(square_root_factors(source), rows)
+    images = _images(factors, _take(square_root_factors(target), columns))
+    factors = (1 - t) * factors + t * images
+    return factors @ _transpose(factors)
+
+
 def square_root_factors(mixture):
     """Factors L with Σ = L Lᵀ; one column of zeros for each lost rank.
 

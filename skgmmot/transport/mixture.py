@@ -7,15 +7,23 @@ With C_kl the squared W2 distance between the components k and l,
 and, with the matrices T_kl of the Gaussian maps and the dual potential u of w,
 
     ∂/∂w_k = u_k,   ∂/∂m_k = 2 Σ_l P_kl (m_k − m'_l),   ∂/∂Σ_k = Σ_l P_kl (I − T_kl).
+
+Entropic and unbalanced variants have another plan and another derivative in the weights
+(see `plans`). The other two formulas hold for all of them: the plan is optimal, so to first
+order its own change does not count.
 """
 
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
 from skgmmot.parameters import MixtureParameters, as_parameters, pull_covariances
-from skgmmot.transport.bures import EPS, gaussian_costs, gaussian_maps
-from skgmmot.transport.plans import exact_plan
+from skgmmot.transport.bures import gaussian_costs, gaussian_geodesics
+from skgmmot.transport.maps import checked_samples, map_samples, moving_pairs, summed_maps
+from skgmmot.transport.plans import BALANCED, mass_gradient, optimal_plan
+
+MAP_METHODS = ("barycentric", "sample", "maximum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +35,21 @@ class MixtureTransport:
     source, target : MixtureParameters
         The two mixtures, of K and L components.
     value : float
-        The squared distance, MW2².
+        The squared distance, MW2², or its entropic or unbalanced variant.
     plan : ndarray of shape (K, L)
         Mass moved from component k of the source to component l of the target.
     cost_matrix : ndarray of shape (K, L)
         Squared W2 distances between the components.
     potentials : tuple of ndarray of shape (K,) and ndarray of shape (L,)
-        Dual potentials u and v: u_k + v_l ≤ C_kl, with equality where mass moves. The
-        constant that can be moved from u to v is such that ⟨u, w⟩ = ⟨v, w'⟩.
+        Dual potentials u and v. Without entropy u_k + v_l ≤ C_kl, with equality where mass
+        moves. The constant that can be moved from u to v in a balanced plan is such that
+        ⟨u, w⟩ = ⟨v, w'⟩.
     converged : bool
-        Whether the plan is optimal.
+        Whether the plan is optimal, to the accuracy that `mixture_transport` promises.
+    reg : float
+        Weight ε of the entropy.
+    reg_m : tuple of two floats
+        Weights λ0 and λ1 of the marginal terms, infinite where a marginal is a constraint.
 
     Examples
     --------
@@ -56,10 +69,12 @@ class MixtureTransport:
     cost_matrix: np.ndarray
     potentials: tuple
     converged: bool
+    reg: float = 0.0
+    reg_m: tuple = BALANCED
 
     @property
     def distance(self):
-        """The distance MW2, square root of `value`."""
+        """The distance MW2, or its variant: the square root of `value`."""
         return float(np.sqrt(self.value))
 
     def gradient(self, wrt="source"):
@@ -97,21 +112,136 @@ class MixtureTransport:
         else:
             raise ValueError(f"wrt must be 'source' or 'target'; got {wrt!r}.")
         moved, other = _in_double(mixture), _in_double(other)
-        rows, columns = np.nonzero(plan > EPS)  # what is smaller is rounding of the masses
+        weights = mass_gradient(potential, self.reg, self.reg_m[wrt == "target"])
+        rows, columns = moving_pairs(plan)
         mass = plan[rows, columns][:, None]
         means = np.zeros(moved.means.shape)
         np.add.at(means, rows, 2 * mass * (moved.means[rows] - other.means[columns]))
-        matrices = np.zeros((*moved.means.shape, moved.n_features))
-        maps = gaussian_maps(moved, other, rows, columns)
-        np.add.at(matrices, rows, mass[:, None] * (np.eye(moved.n_features) - maps))
+        masses = np.bincount(rows, mass[:, 0], minlength=len(plan))
+        matrices = masses[:, None, None] * np.eye(moved.n_features)
+        matrices -= summed_maps(moved, other, plan)
         covariances = pull_covariances(matrices, moved.covariance_type)
         cotangent = MixtureParameters(
-            potential - potential.mean(), means, covariances, moved.covariance_type
+            weights - weights.mean(), means, covariances, moved.covariance_type
         )
         return _astype(cotangent, mixture.means.dtype)
 
+    def map(self, X, *, method="barycentric", random_state=None):
+        """Move samples from the source to the target.
 
-def mixture_transport(a, b):
+        A sample x belongs to the pair of components (k, l) with the probability
+        p_kl(x) ∝ P_kl g_k(x), where g_k is the density of component k of the source, and the
+        pair has an affine map T_kl [1]_.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples of the source.
+        method : {"barycentric", "sample", "maximum"}, default="barycentric"
+            "barycentric": the mean Σ_kl p_kl(x) T_kl(x), a smooth map. "sample": T_kl(x) of a
+            pair that is drawn from p_kl(x); samples of the source are moved to samples that
+            have about the distribution of the target. "maximum": the map of the component k
+            that most likely holds x, which is affine on the region of each component.
+        random_state : int, Generator, RandomState or None, default=None
+            Makes the draws of "sample" reproducible.
+
+        Returns
+        -------
+        moved : ndarray of shape (n_samples, n_features)
+            float32 if ``X`` is, else float64.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` has a wrong shape or is not finite, if a covariance of the source is
+            singular, or if the plan moves nothing.
+
+        Notes
+        -----
+        Of an unbalanced plan, components of the source count with the mass that the plan takes
+        from them, Σ_l P_kl, and not with their weight.
+
+        References
+        ----------
+        .. [1] Delon, J., Desolneux, A., "A Wasserstein-type distance in the space of Gaussian
+           mixture models", SIAM Journal on Imaging Sciences 13(2), 936-970, 2020, section 6.3.
+
+        Examples
+        --------
+        >>> from skgmmot import mixture_transport
+        >>> a, b = ([1.0], [[0.0, 0.0]], [1.0]), ([1.0], [[3.0, 4.0]], [4.0])
+        >>> mixture_transport(a, b).map([[0.0, 0.0], [1.0, 0.0]])
+        array([[3., 4.],
+               [5., 4.]])
+        """
+        if method not in MAP_METHODS:
+            raise ValueError(f"method must be one of {MAP_METHODS}; got {method!r}.")
+        self._refuse_nothing()
+        X = checked_samples(X, self.source.n_features)
+        source, target = _in_double(self.source), _in_double(self.target)
+        rng = random_state
+        if not isinstance(rng, np.random.RandomState):
+            rng = np.random.default_rng(random_state)
+        doubles = X.astype(np.float64, copy=False)
+        moved = map_samples(doubles, source, target, self.plan, method, rng)
+        return moved.astype(X.dtype, copy=False)
+
+    def interpolate(self, t):
+        """The mixture at time t of the geodesic from the source to the target.
+
+        Each pair of components that mass moves between becomes a component, that moves along
+        the geodesic between two Gaussians with the mass P_kl as its weight. At t = 0 and t = 1
+        these are the source and the target, with some of their components in several parts.
+
+        Parameters
+        ----------
+        t : float
+            In [0, 1].
+
+        Returns
+        -------
+        mixture : MixtureParameters
+            In float64, of type "diag" if the covariances of both mixtures are diagonal by type,
+            else "full".
+
+        Raises
+        ------
+        ValueError
+            If t is not in [0, 1], or the plan moves nothing.
+
+        Notes
+        -----
+        The weights are divided by their sum. Of an unbalanced plan that makes the path between
+        the two mixtures that the plan does couple, whose weights are its marginals.
+
+        Examples
+        --------
+        >>> from skgmmot import mixture_transport
+        >>> a, b = ([1.0], [[0.0, 0.0]], [1.0]), ([1.0], [[3.0, 4.0]], [9.0])
+        >>> weights, means, covariances = mixture_transport(a, b).interpolate(0.5)
+        >>> means, covariances
+        (array([[1.5, 2. ]]), array([[4., 4.]]))
+        """
+        if not isinstance(t, Real) or not 0 <= t <= 1:
+            raise ValueError(f"t must be a number from 0 to 1; got {t!r}.")
+        self._refuse_nothing()
+        source, target = _in_double(self.source), _in_double(self.target)
+        rows, columns = moving_pairs(self.plan)
+        weights = self.plan[rows, columns]
+        means = (1 - t) * source.means[rows] + t * target.means[columns]
+        covariances = gaussian_geodesics(source, target, rows, columns, t)
+        kind = "full" if covariances.ndim == 3 else "diag"
+        return MixtureParameters(weights / weights.sum(), means, covariances, kind)
+
+    def _refuse_nothing(self):
+        if not len(moving_pairs(self.plan)[0]):
+            raise ValueError(
+                "This plan moves no mass, so it maps nothing: the costs are far above reg_m = "
+                f"{self.reg_m}. Take a larger reg_m."
+            )
+
+
+def mixture_transport(a, b, *, reg=0.0, reg_m=None):
     """Optimal transport between two Gaussian mixtures: MW2, its plan and its gradient.
 
     MW2 is the Wasserstein distance when the couplings are restricted to Gaussian mixtures
@@ -124,22 +254,43 @@ def mixture_transport(a, b):
         Source and target: a fitted mixture (of this package or of scikit-learn), a
         `MixtureParameters`, or a tuple ``(weights, means, covariances)``. The numbers of
         components and the covariance types may differ.
+    reg : float, default=0.0
+        Weight ε of the entropy, in the units of the squared distance. Positive values make the
+        plan a smooth function of both mixtures, and the value larger than MW2². Zero: none.
+    reg_m : float, tuple of two floats or None, default=None
+        Weights λ0 and λ1 of the marginal terms of unbalanced transport, in the units of the
+        squared distance; one number stands for both. About, mass is not moved over squared
+        distances above λ0 + λ1. ``np.inf`` holds a marginal at the weights, None both.
 
     Returns
     -------
     transport : MixtureTransport
         All in float64: ``value``, ``distance``, ``plan``, ``cost_matrix``, ``potentials``,
-        ``converged``, and the method ``gradient``.
+        ``converged``, and the methods ``gradient``, ``map`` and ``interpolate``.
 
     Warns
     -----
     ConvergenceWarning
-        If the plan is not optimal; ``converged`` is then False.
+        If the plan is not optimal; ``converged`` is then False. Without entropy, an unbalanced
+        plan has converged if its duality gap is below 1e-8 of the value; with it, if the error
+        of its marginals is below 1e-10.
 
     Raises
     ------
     ValueError
-        If a mixture is not fitted or not valid, or the numbers of features differ.
+        If a mixture is not fitted or not valid, the numbers of features differ, or `reg` or
+        `reg_m` is not a number in its range.
+
+    Notes
+    -----
+    With C the squared W2 distances and KL(f | g) = Σ f log(f/g) − f + g, the value is
+
+        ⟨P, C⟩ + reg KL(P | w ⊗ w') + λ0 KL(P1 | w) + λ1 KL(Pᵀ1 | w')
+
+    where an infinite λ makes a constraint of its term. The gradient is that of this value.
+
+    There is no density of the coupling of x and y to ask for: an optimal coupling of two
+    Gaussians lives on the graph of a map.
 
     References
     ----------
@@ -167,11 +318,36 @@ def mixture_transport(a, b):
             "a and b must have the same number of features; a has "
             f"{source.n_features} and b has {target.n_features}."
         )
+    reg, reg_m = checked_regularization(reg, reg_m)
     doubles = _in_double(source), _in_double(target)
     costs = gaussian_costs(*doubles)
-    plan, potentials, converged = exact_plan(doubles[0].weights, doubles[1].weights, costs)
-    value = float((plan * costs).sum())
-    return MixtureTransport(source, target, value, plan, costs, potentials, converged)
+    plan, potentials, converged, value = optimal_plan(
+        doubles[0].weights, doubles[1].weights, costs, reg, reg_m
+    )
+    return MixtureTransport(source, target, value, plan, costs, potentials, converged, reg, reg_m)
+
+
+def checked_regularization(reg, reg_m):
+    """`reg` as a float and `reg_m` as a pair of floats, or an error that names them."""
+    if not _is_number(reg) or not 0 <= reg < np.inf:
+        raise ValueError(f"reg must be a finite number, zero or positive; got {reg!r}.")
+    if reg_m is None:
+        return float(reg), BALANCED
+    pair = (reg_m, reg_m) if _is_number(reg_m) else reg_m
+    if (
+        not isinstance(pair, (tuple, list, np.ndarray))
+        or len(pair) != 2
+        or not all(_is_number(penalty) and penalty > 0 for penalty in pair)
+    ):
+        raise ValueError(
+            "reg_m must be None, a positive number or a pair of them, where np.inf holds a "
+            f"marginal at the weights; got {reg_m!r}."
+        )
+    return float(reg), (float(pair[0]), float(pair[1]))
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 
 def _in_double(parameters):

@@ -7,28 +7,123 @@ The problem and its dual, for weights w (K,), w' (L,) and costs C (K, L):
 
 At the optimum u_k + v_l = C_kl wherever P_kl > 0, and u, defined up to a constant, is the
 derivative of the value with respect to w.
+
+Entropic plans add ε KL(P | w ⊗ w') to the value, and unbalanced plans pay
+λ KL(P1 | w) + λ' KL(Pᵀ1 | w') in place of the constraints, with the Kullback-Leibler divergence
+of measures of any mass, KL(f | g) = Σ f log(f/g) − f + g. By the envelope theorem, from the
+dual in `interior_point`, where w occurs in W as well,
+
+    ∂/∂w_k = −(λ + ε) (e^{−u_k/λ} − 1),    which is u_k for λ → ∞.                         (1)
+
+Unbalanced plans without entropy are finished by the network simplex. Let a, b be marginals
+close to the optimal ones. An optimal plan between them is a vertex, its support a forest, and
+on each tree u and v are known up to a constant t, which is moved from v to u. It is found from
+
+    Σ_{k in the tree} w_k e^{−(u_k + t)/λ} = Σ_{l in the tree} w'_l e^{−(v_l − t)/λ'}.      (2)
 """
 
 import warnings
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
+
+from skgmmot.transport.interior_point import penalized_plan
 
 # Pivots of the network simplex. A thousand components on either side need about 1e5.
 MAX_ITER = 1_000_000
 
+# Accuracy that is promised: of the value without entropy, as a duality gap (relative, and for
+# values near zero as a part of what moving nothing, or everything at random, would cost), and
+# of the marginals with entropy.
+GAP = 1e-8
+SMALLEST_GAP = 1e-13
+MARGINAL_ERROR = 1e-10
+
+# A flow this small beside the masses it joins is left over from rounding.
+LEFT_OVER = 1e-9
+
+BALANCED = (np.inf, np.inf)
+
 
 class Plan(NamedTuple):
-    """A plan (K, L), its potentials (K,) and (L,), and whether its solver has converged."""
+    """A plan (K, L), its potentials (K,) and (L,), whether its solver converged, its value."""
 
     plan: np.ndarray
     potentials: tuple
     converged: bool
+    value: float
+
+
+def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED):
+    """Optimal plan and potentials of any variant.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (K,)
+    target_weights : ndarray of shape (L,)
+        Non-negative; both are scaled to a sum of one.
+    costs : ndarray of shape (K, L)
+        Non-negative.
+    reg : float, default=0.0
+        ε, the weight of the entropy.
+    penalties : tuple of two floats, default=(inf, inf)
+        λ and λ', the weights of the marginal terms; infinite for a constraint.
+
+    Returns
+    -------
+    plan : Plan
+        The potentials of a component of weight zero are those of a component whose weight
+        falls to zero. Of balanced plans, ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved
+        from u to v.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the duality gap is above 1e-8 of the value (`reg` zero), or the marginals have an
+        error above 1e-10 (`reg` positive).
+    """
+    if reg == 0 and penalties == BALANCED:
+        return exact_plan(weights, target_weights, costs)
+    weights = weights / weights.sum()
+    target_weights = target_weights / target_weights.sum()
+    rows, columns = weights > 0, target_weights > 0
+    w, w2, C = weights[rows], target_weights[columns], costs[np.ix_(rows, columns)]
+
+    solution = penalized_plan(w, w2, C, reg, penalties)
+    if reg == 0:
+        solved, potentials, gap = _finish_exact(solution, w, w2, C, penalties)
+        value = plan_value(solved, w, w2, C, 0.0, penalties)
+        unit = min(w @ C @ w2, sum(penalties))
+        converged = bool(gap <= GAP * value + SMALLEST_GAP * unit)
+        complaint = f"a duality gap of {gap:.3g} for a value of {value:.3g}"
+    else:
+        solved, potentials, residual = solution
+        value = plan_value(solved, w, w2, C, reg, penalties)
+        converged = bool(residual <= MARGINAL_ERROR)
+        complaint = f"marginals with an error of {residual:.3g}"
+    if not converged:
+        warnings.warn(
+            f"The transport plan is not optimal: it was left with {complaint}. Take reg "
+            f"(here {reg:.3g}) and reg_m (here {penalties}) closer to the costs, of which the "
+            f"largest is {C.max():.3g}.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    plan = np.zeros(costs.shape)
+    plan[np.ix_(rows, columns)] = solved
+    u = _extended(potentials[0], potentials[1], w2, costs[:, columns], rows, reg, penalties[0])
+    v = _extended(potentials[1], potentials[0], w, costs[rows].T, columns, reg, penalties[1])
+    if penalties == BALANCED:
+        u, v = _centred(u, v, weights, target_weights)
+    return Plan(plan, (u, v), converged, value)
 
 
 def exact_plan(weights, target_weights, costs):
-    """Optimal plan and potentials, by POT's network simplex.
+    """Optimal balanced plan and potentials, by POT's network simplex.
 
     Parameters
     ----------
@@ -73,8 +168,121 @@ def exact_plan(weights, target_weights, costs):
             check_marginals=False,
         )
     u, v = _feasible_potentials(log["u"] * scale, costs, support)
+    potentials = _centred(u, v, weights, target_weights)
+    return Plan(plan, potentials, _converged(log["warning"], plan), float((plan * costs).sum()))
+
+
+def plan_value(plan, weights, target_weights, costs, reg=0.0, penalties=BALANCED):
+    """⟨P, C⟩ + ε KL(P | w ⊗ w') + λ KL(P1 | w) + λ' KL(Pᵀ1 | w'), infinite λ left out."""
+    value = (plan * costs).sum()
+    if reg > 0:
+        value += reg * divergence(plan, np.outer(weights, target_weights))
+    for penalty, mass, given in zip(
+        penalties, (plan.sum(axis=1), plan.sum(axis=0)), (weights, target_weights), strict=True
+    ):
+        if penalty < np.inf:
+            value += penalty * divergence(mass, given)
+    return float(value)
+
+
+def divergence(f, g):
+    """KL(f | g) = Σ f log(f/g) − f + g, to a relative accuracy also where f is close to g.
+
+    With r = log(f/g) the terms are g (r eʳ − eʳ + 1), and near r = 0 their power series.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = np.log(f / g)
+        terms = r * (f / g) - np.expm1(r)
+    series = r**2 * (1 / 2 + r * (1 / 3 + r * (1 / 8 + r * (1 / 30 + r * (1 / 144 + r / 840)))))
+    terms = np.where(np.abs(r) < 0.01, series, terms)
+    terms[(f == 0) & (g > 0)] = 1.0
+    return float((g * np.where(g > 0, terms, 0.0)).sum())
+
+
+def mass_gradient(potential, reg, penalty):
+    """Derivative of the value with respect to the weights, formula (1)."""
+    if penalty == np.inf:
+        return potential
+    return -(penalty + reg) * np.expm1(-potential / penalty)
+
+
+def _finish_exact(solution, w, w2, costs, penalties):
+    """A vertex for marginals near the optimal ones, and potentials by (2), where that helps.
+
+    Returns the plan and the potentials, of all tried, with the least duality gap, and the gap.
+    """
+    u, v = solution.potentials
+    a, b = solution.plan.sum(axis=1), solution.plan.sum(axis=0)
+    best = None
+    for _ in range(3):
+        if not np.isfinite(a.sum() + b.sum()):
+            break
+        a = w if penalties[0] == np.inf else a
+        b = w2 if penalties[1] == np.inf else b
+        mass = b.sum() if penalties[1] == np.inf else a.sum()
+        if not mass > 0:
+            plan, trees = np.zeros(costs.shape), (u, v)
+        else:
+            vertex = exact_plan(a, b, costs)
+            plan = mass * vertex.plan
+            trees = _translated(vertex, w, w2, penalties)
+        feasible = _feasible_potentials(u, costs, np.full(len(w), True))
+        with np.errstate(over="ignore"):
+            earned = sum(
+                given @ mass_gradient(potential, 0.0, penalty)
+                for given, potential, penalty in zip((w, w2), feasible, penalties, strict=True)
+            )
+        gap = plan_value(plan, w, w2, costs, 0.0, penalties) - earned
+        if best is None or gap < best[-1]:
+            best = plan, feasible, gap
+        u, v = trees
+        with np.errstate(over="ignore"):  # of potentials that will not do
+            a, b = w * np.exp(-u / penalties[0]), w2 * np.exp(-v / penalties[1])
+    return best
+
+
+def _translated(vertex, w, w2, penalties):
+    """Potentials of a vertex, with the constant of each tree from (2)."""
+    plan, (u, v), _, _ = vertex
+    K, L = plan.shape
+    threshold = LEFT_OVER * np.minimum(plan.sum(axis=1)[:, None], plan.sum(axis=0))
+    rows, columns = np.nonzero(plan > threshold)
+    edges = coo_array((np.ones(len(rows)), (rows, K + columns)), shape=(K + L, K + L))
+    n_trees, labels = connected_components(edges, directed=False)
+    u, v = u.copy(), v.copy()
+    rate = 1 / penalties[0], 1 / penalties[1]
+    for tree in range(n_trees):
+        rows, columns = labels[:K] == tree, labels[K:] == tree
+        if rows.any() and columns.any():
+            mass = logsumexp(np.log(w[rows]) - u[rows] * rate[0])
+            target_mass = logsumexp(np.log(w2[columns]) - v[columns] * rate[1])
+            t = (mass - target_mass) / (rate[0] + rate[1])
+            u[rows] += t
+            v[columns] -= t
+    return u, v
+
+
+def _extended(potential, other, other_weights, costs, support, reg, penalty):
+    """Potentials of all components: those of weight zero get the limit of a vanishing weight.
+
+    Without entropy that is the largest feasible one, min_l C_kl − v_l. With it, the first of the
+    conditions of optimality is solved: u_k (1/λ + 1/ε) = −log Σ_l w'_l exp((v_l − C_kl)/ε).
+    """
+    extended = np.empty(len(support))
+    extended[support] = potential
+    if not support.all():
+        costs = costs[~support]
+        if reg == 0:
+            extended[~support] = (costs - other).min(axis=1)
+        else:
+            sums = logsumexp((other - costs) / reg + np.log(other_weights), axis=1)
+            extended[~support] = -sums / (1 / penalty + 1 / reg)
+    return extended
+
+
+def _centred(u, v, weights, target_weights):
     shift = (target_weights @ v - weights @ u) / 2
-    return Plan(plan, (u + shift, v - shift), _converged(log["warning"], plan))
+    return u + shift, v - shift
 
 
 def _feasible_potentials(u, costs, support):
@@ -98,6 +306,6 @@ def _converged(words, plan):
         f"The transport plan is not optimal and moves {plan.sum():.3g} of a mass of 1. POT "
         f"says: {words} The limit was {MAX_ITER} iterations.",
         ConvergenceWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return False

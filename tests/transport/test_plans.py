@@ -35,7 +35,8 @@ def linear_program(weights, target_weights, costs):
 
 def check_optimality(solution, weights, target_weights, costs):
     """Feasible plan, feasible potentials, and no cost in excess where mass moves."""
-    plan, (u, v), converged = solution
+    plan, (u, v), converged, value = solution
+    assert value == (plan * costs).sum()
     rounding = 1e-14 * costs.max()
     np.testing.assert_allclose(plan.sum(axis=1), weights, rtol=0, atol=1e-15)
     np.testing.assert_allclose(plan.sum(axis=0), target_weights, rtol=0, atol=1e-15)
@@ -118,7 +119,7 @@ def test_free_transport():
 @pytest.mark.parametrize("scale", [2.0**-600, 2.0**-40, 2.0**40, 2.0**600])
 def test_unit_of_the_costs_does_not_matter(scale):
     weights, target_weights, costs = random_problem(np.random.default_rng(0), 30, 30)
-    plan, (u, v), _ = exact_plan(weights, target_weights, costs)
+    plan, (u, v), _, _ = exact_plan(weights, target_weights, costs)
     scaled = exact_plan(weights, target_weights, costs * scale)
     np.testing.assert_array_equal(scaled.plan, plan)
     np.testing.assert_array_equal(scaled.potentials[0], u * scale)
