@@ -1,6 +1,6 @@
 """Differentiable and comparable Gaussian mixtures for scikit-learn."""
 
-from .metrics import mixture_wasserstein
+from .metrics import mixture_wasserstein, pairwise_mixture_wasserstein
 from .mixture import DifferentiableGaussianMixture
 from .parameters import MixtureParameters
 from .transport.mixture import MixtureTransport, mixture_transport
@@ -13,4 +13,5 @@ __all__ = [
     "MixtureTransport",
     "mixture_transport",
     "mixture_wasserstein",
+    "pairwise_mixture_wasserstein",
 ]

@@ -216,9 +216,10 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
             f"covariances); got {type(mixture).__name__}."
         )
     # The checks allow for the rounding of the precision the parameters were computed in.
-    single = all(np.asarray(part).dtype == np.float32 for part in parts)
+    arrays = [np.asarray(part) for part in parts]
+    single = all(array.dtype == np.float32 for array in arrays)
     precision = np.float32 if single else np.float64
-    weights, means, covariances = (np.asarray(part, dtype=precision) for part in parts)
+    weights, means, covariances = (np.asarray(array, dtype=precision) for array in arrays)
     for part, array in (("weights", weights), ("means", means), ("covariances", covariances)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: the {part} contain NaN or infinity.")
@@ -253,7 +254,7 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
 def check_weights(weights, name):
     """Refuse weights that are negative or do not sum to one."""
     tolerance = 1e-6 if weights.dtype != np.float32 else 1e-4
-    if (weights < 0).any() or abs(weights.sum(dtype=np.float64) - 1) > tolerance:
+    if weights.min() < 0 or abs(weights.sum(dtype=np.float64) - 1) > tolerance:
         raise ValueError(
             f"{name}: the weights must be non-negative and sum to 1; got a minimum of "
             f"{weights.min():.3g} and a sum of {weights.sum():.6g}."
@@ -263,16 +264,18 @@ def check_weights(weights, name):
 def check_covariances(covariances, covariance_type, name):
     """Refuse covariances that are not symmetric positive semi-definite, to rounding."""
     if covariance_type in ("full", "tied"):
-        scale = np.abs(covariances).max(axis=(-2, -1))
         rounding = 1e-6 if covariances.dtype != np.float32 else 1e-3
-        asymmetry = np.abs(covariances - np.swapaxes(covariances, -1, -2)).max(axis=(-2, -1))
-        if (asymmetry > rounding * scale).any():
-            raise ValueError(f"{name}: the covariances must be symmetric.")
+        transposed = np.swapaxes(covariances, -1, -2)
+        if (covariances != transposed).any():
+            asymmetry = np.abs(covariances - transposed).max(axis=(-2, -1))
+            if (asymmetry > rounding * np.abs(covariances).max(axis=(-2, -1))).any():
+                raise ValueError(f"{name}: the covariances must be symmetric.")
         try:
             np.linalg.cholesky(covariances)
             return  # positive definite, which costs a tenth of the eigenvalues to find
         except np.linalg.LinAlgError:
             smallest = np.linalg.eigvalsh(covariances)[..., 0]
+            scale = np.abs(covariances).max(axis=(-2, -1))
     else:
         scale = np.abs(covariances)
         rounding = 0.0

@@ -4,22 +4,28 @@ import itertools
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from contextlib import contextmanager
+from functools import cache, lru_cache
 from threading import Lock
 
 import joblib
 from joblib.parallel import get_active_backend
+from threadpoolctl import ThreadpoolController
 
 _RANGES_PER_THREAD = 4
 _lock = Lock()
 _pool = None
+_blas_lock = Lock()
+_blas_limit = None
+_blas_holders = 0
 
 
 def _renew():
     """Forget the pool: after a fork its threads exist in the parent only."""
-    global _pool, _lock
+    global _pool, _lock, _blas_lock
     _pool = None
     _lock = Lock()
+    _blas_lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -94,6 +100,33 @@ def run(task, n_segments, n_threads):
     for error in errors:
         if error is not None:
             raise error
+
+
+@contextmanager
+def one_blas_thread():
+    """Hold BLAS to one thread: many small products are slowed by threads that wait for more.
+
+    The first to enter takes the threads away and the last to leave gives them back, whatever
+    the order in which several Python threads come and go.
+    """
+    global _blas_limit, _blas_holders
+    with _blas_lock:
+        if _blas_holders == 0:
+            _blas_limit = _blas_libraries().limit(limits=1, user_api="blas")
+        _blas_holders += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_holders -= 1
+            if _blas_holders == 0:
+                _blas_limit.restore_original_limits()
+
+
+@cache
+def _blas_libraries():
+    """The libraries with thread pools that are loaded; finding them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def _get_pool():

@@ -26,9 +26,12 @@ Bhatia, Jain & Lim, "On the Bures-Wasserstein distance between positive definite
 Expo. Math. 37 (2019).
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 
-from skgmmot.parameters import expand_covariances
+from skgmmot.kernels.threads import effective_n_threads, one_blas_thread, run
+from skgmmot.parameters import MixtureParameters, expand_covariances
 
 # Formula (2) subtracts traces and loses eps · (tr Σ + tr Σ'). Where W2² is below this
 # fraction of the traces formula (1), a sum of squares, replaces it: W2 then vanishes to
@@ -41,6 +44,12 @@ SMALL_PIVOT = 1e-10
 
 # Matrices are formed for as many pairs at a time as fit this many numbers (8 MiB).
 BLOCK_SIZE = 2**20
+
+# Singular values of matrices with this many numbers times d in all are worth threads.
+WORTH_THREADS = 1e6
+
+# Matrices from this many features on are worth several threads of BLAS each.
+LARGE = 256
 
 EPS = np.finfo(np.float64).eps
 
@@ -63,9 +72,10 @@ def gaussian_costs(source, target):
     if deviations is not None and target_deviations is not None:  # Σ and Σ' commute
         return between_means + ((deviations[:, None] - target_deviations) ** 2).sum(axis=-1)
 
-    factors, target_factors = square_root_factors(source), square_root_factors(target)
+    factors, target_factors = _factors_of_both(source, target)
+    norms = _nuclear_norms(factors, target_factors)
     traces = _squares(factors)[:, None] + _squares(target_factors)
-    costs = between_means + traces - 2 * _nuclear_norms(factors, target_factors)
+    costs = between_means + traces - 2 * norms
 
     rows, columns = np.nonzero(costs < NEAR * traces)
     size = _pairs_in_a_block(source.n_features)
@@ -106,14 +116,15 @@ def gaussian_maps(source, target, rows, columns):
         scales = np.divide(target_deviations, deviations, out=np.zeros(zero.shape), where=~zero)
         return expand_covariances(scales, "diag", len(rows), n_features)
 
-    factors = _take(square_root_factors(source), rows)
-    target_factors = _take(square_root_factors(target), columns)
-    maps = np.empty((len(rows), n_features, n_features))
-    singular = ~factors.any(axis=-2).all(axis=-1)
-    maps[~singular] = _regular_maps(factors[~singular], target_factors[~singular])
-    if singular.any():
-        maps[singular], lost = _least_maps(factors[singular], target_factors[singular])
-        _refuse(lost, rows[singular], columns[singular])
+    with _few_threads(n_features):
+        factors = _take(square_root_factors(source), rows)
+        target_factors = _take(square_root_factors(target), columns)
+        maps = np.empty((len(rows), n_features, n_features))
+        singular = ~factors.any(axis=-2).all(axis=-1)
+        maps[~singular] = _regular_maps(factors[~singular], target_factors[~singular])
+        if singular.any():
+            maps[singular], lost = _least_maps(factors[singular], target_factors[singular])
+            _refuse(lost, rows[singular], columns[singular])
     return maps
 
 
@@ -140,10 +151,11 @@ def gaussian_geodesics(source, target, rows, columns, t):
     deviations, target_deviations = _standard_deviations(source), _standard_deviations(target)
     if deviations is not None and target_deviations is not None:
         return ((1 - t) * deviations[rows] + t * target_deviations[columns]) ** 2
-    factors = _take(square_root_factors(source), rows)
-    images = _images(factors, _take(square_root_factors(target), columns))
-    factors = (1 - t) * factors + t * images
-    return factors @ _transpose(factors)
+    with _few_threads(source.n_features):
+        factors = _take(square_root_factors(source), rows)
+        images = _images(factors, _take(square_root_factors(target), columns))
+        factors = (1 - t) * factors + t * images
+        return factors @ _transpose(factors)
 
 
 def square_root_factors(mixture):
@@ -170,7 +182,7 @@ def square_root_factors(mixture):
     if kind == "tied":
         covariances = covariances[None]
     deviations = np.sqrt(np.einsum("kaa->ka", covariances))[:, :, None]
-    units = np.where(deviations > 0, deviations, 1.0)
+    units = deviations if deviations.all() else np.where(deviations > 0, deviations, 1.0)
     correlations = covariances / units / _transpose(units)
     try:
         factors = np.linalg.cholesky(correlations)
@@ -182,6 +194,16 @@ def square_root_factors(mixture):
     rounding = mixture.n_features * EPS * eigenvalues[:, -1:]
     eigenvalues = np.where(eigenvalues > rounding, eigenvalues, 0.0)
     return deviations * eigenvectors * np.sqrt(eigenvalues)[:, None, :]
+
+
+def _factors_of_both(source, target):
+    """Square root factors of two mixtures; one call for both takes half the time of two."""
+    if source.covariance_type == target.covariance_type == "full":
+        means = np.concatenate([source.means, target.means])
+        covariances = np.concatenate([source.covariances, target.covariances])
+        factors = square_root_factors(MixtureParameters(None, means, covariances, "full"))
+        return factors[: len(source.means)], factors[len(source.means) :]
+    return square_root_factors(source), square_root_factors(target)
 
 
 def _standard_deviations(mixture):
@@ -200,8 +222,10 @@ def _nuclear_norms(factors, target_factors):
     """‖M‖_* for every pair, of shape (K, L)."""
     n_features = factors.shape[-1]
     norms_of = _small_nuclear_norms if n_features <= 3 else _singular_value_sums
-    norms = np.empty((len(factors), len(target_factors)))
     rows = max(1, _pairs_in_a_block(n_features) // len(target_factors))
+    if rows >= len(factors):
+        return norms_of(factors, target_factors)
+    norms = np.empty((len(factors), len(target_factors)))
     for start in range(0, len(factors), rows):
         block = slice(start, start + rows)
         norms[block] = norms_of(factors[block], target_factors)
@@ -209,9 +233,18 @@ def _nuclear_norms(factors, target_factors):
 
 
 def _singular_value_sums(factors, target_factors):
-    # One small product per pair: a single large one wakes BLAS threads that slow the rest.
-    products = _transpose(factors)[:, None] @ target_factors
-    return np.linalg.svd(products, compute_uv=False).sum(axis=-1)
+    """Nuclear norms from singular values, by threads of ours with one of BLAS each."""
+    norms = np.empty((len(factors), len(target_factors)))
+    size = norms.size * factors.shape[-1] ** 3
+
+    def task(first, last):
+        # One small product per pair: a single large one wakes BLAS threads that slow the rest.
+        products = _transpose(factors[first:last])[:, None] @ target_factors
+        norms[first:last] = np.linalg.svd(products, compute_uv=False).sum(axis=-1)
+
+    with _few_threads(factors.shape[-1]):
+        run(task, len(factors), effective_n_threads() if size > WORTH_THREADS else 1)
+    return norms
 
 
 def _small_nuclear_norms(factors, target_factors):
@@ -228,7 +261,7 @@ def _small_nuclear_norms(factors, target_factors):
     """
     determinants = np.abs(np.linalg.det(factors))[:, None] * np.abs(np.linalg.det(target_factors))
     M = factors.transpose(2, 0, 1)[:, None] @ target_factors.transpose(2, 1, 0)  # (d, d, K, L)
-    squares = (M**2).sum(axis=(0, 1))
+    squares = np.einsum("abkl,abkl->kl", M, M)
     if len(M) == 2:
         return np.sqrt(squares + 2 * determinants)
     minors = sum((np.cross(M[i], M[i - 1], axis=0) ** 2).sum(axis=0) for i in range(3))
@@ -274,6 +307,11 @@ def _refuse(lost, rows, columns):
             "derivative there. Regularize the covariances of the mixture that the gradient is "
             "taken of (reg_covar)."
         )
+
+
+def _few_threads(n_features):
+    """Many products of matrices this small: threads of BLAS would wait more than they work."""
+    return one_blas_thread() if 3 < n_features < LARGE else nullcontext()
 
 
 def _take(factors, components):

@@ -20,9 +20,10 @@ where A_k = Σ_l P_kl T_kl / p_k and m̄_k = Σ_l P_kl m'_l / p_k: K affine maps
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from skgmmot.kernels.threads import one_blas_thread
 from skgmmot.transport.bures import EPS, gaussian_maps
 
-# Samples are taken in blocks of about this many numbers, whether of features or components.
+# Samples are taken in blocks, of this many numbers over their components and features.
 BLOCK_SIZE = 2**16
 
 # Pairs of components are taken in blocks with matrices of about this many numbers (8 MiB).
@@ -80,108 +81,126 @@ def map_samples(X, source, target, plan, method, rng):
     ValueError
         If a covariance of the source is singular: it has no density.
     """
-    plan = np.where(plan > EPS, plan, 0.0)
+    with one_blas_thread():
+        return _map_samples(X, source, target, np.where(plan > EPS, plan, 0.0), method, rng)
+
+
+def _map_samples(X, source, target, plan, method, rng):
     masses = plan.sum(axis=1)
     density = _Density(source, masses)
     if method == "sample":
         return _sampled(X, source, target, plan, density, rng)
-    taking = masses > 0
-    scale = np.where(taking, masses, 1.0)
+    scale = np.where(masses > 0, masses, 1.0)
     slopes = summed_maps(source, target, plan) / scale[:, None, None]
     images = plan @ target.means / scale[:, None]
 
-    moved = np.zeros(X.shape)
+    moved = np.empty(X.shape)
     if method == "maximum":
         labels = np.empty(len(X), dtype=np.intp)
-        for block in density.blocks(len(X)):
-            labels[block] = density.logits(X[block]).argmax(axis=1)
-        for k, members in _groups(labels):
+        for block, logits in density.blocks(X):
+            labels[block] = logits.argmax(axis=0)
+        for k, members in _groups(labels, len(plan)):
             moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
         return moved
-    for block in density.blocks(len(X)):
-        responsibilities = density.responsibilities(X[block])
-        for k in np.flatnonzero(taking):
-            image = (X[block] - source.means[k]) @ slopes[k]
-            image += images[k]
-            image *= responsibilities[:, k, None]
-            moved[block] += image
+    affine = _Affine(slopes, source.means, images)
+    for block, logits in density.blocks(X):
+        moved[block] = np.einsum("kn,kan->na", _softmax(logits), affine(X[block]))
     return moved
 
 
 def _sampled(X, source, target, plan, density, rng):
     K, L = plan.shape
     uniform = rng.random((2, len(X)))
-    k = np.empty(len(X), dtype=np.intp)
-    for block in density.blocks(len(X)):
-        cumulative = np.cumsum(density.responsibilities(X[block]), axis=1)
-        cumulative /= cumulative[:, -1:]
-        k[block] = (cumulative <= uniform[0, block, None]).sum(axis=1)
+    components = np.empty(len(X), dtype=np.intp)
+    for block, logits in density.blocks(X):
+        cumulative = np.cumsum(_softmax(logits), axis=0)
+        components[block] = (cumulative <= uniform[0, block] * cumulative[-1]).sum(axis=0)
     pairs = np.empty(len(X), dtype=np.intp)
-    for row, members in _groups(k):
-        cumulative = np.cumsum(plan[row])
-        cumulative /= cumulative[-1]
-        pairs[members] = row * L + np.searchsorted(cumulative, uniform[1, members], side="right")
+    for k, members in _groups(components, K):
+        cumulative = np.cumsum(plan[k])
+        drawn = np.searchsorted(cumulative, uniform[1, members] * cumulative[-1], side="right")
+        pairs[members] = k * L + drawn
 
     moved = np.empty(X.shape)
-    groups = list(_groups(pairs))
+    groups = _groups(pairs, K * L)
     size = max(1, PAIRS_SIZE // source.n_features**2)
     for start in range(0, len(groups), size):
         part = groups[start : start + size]
         rows, columns = np.divmod([pair for pair, _ in part], L)
-        maps = gaussian_maps(source, target, rows, columns)
-        for row, column, slope, (_, members) in zip(rows, columns, maps, part, strict=True):
+        slopes = gaussian_maps(source, target, rows, columns)
+        for row, column, slope, (_, members) in zip(rows, columns, slopes, part, strict=True):
             moved[members] = target.means[column] + (X[members] - source.means[row]) @ slope
     return moved
 
 
-def _groups(labels):
+def _groups(labels, n_labels):
     """Each label that occurs, with the indices of its samples."""
-    order = np.argsort(labels, kind="stable")
-    values, starts = np.unique(labels[order], return_index=True)
-    return zip(values, np.split(order, starts[1:]), strict=True)
+    small = labels.astype(np.min_scalar_type(n_labels))  # 16 bits are sorted by radix
+    order = np.argsort(small, kind="stable")
+    counts = np.bincount(labels, minlength=n_labels)
+    values = np.flatnonzero(counts)
+    return list(zip(values, np.split(order, np.cumsum(counts[values])[:-1]), strict=True))
+
+
+def _softmax(logits):
+    """Responsibilities (K, n) in place of their logits."""
+    logits -= logits.max(axis=0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=0)
+    return logits
+
+
+class _Affine:
+    """The maps x → c_k + A_k (x − m_k) of a block of samples, of shape (K, n_features, n).
+
+    Samples are along the last axis, which is the long one. They are centred at the mean of the
+    m_k: a block is one product of matrices then, and loses no digits far from the origin.
+    """
+
+    def __init__(self, slopes, means, images):
+        self.centre = means.mean(axis=0)
+        self.slopes = slopes
+        self.offsets = images - np.einsum("kab,kb->ka", slopes, means - self.centre)
+
+    def __call__(self, X):
+        K, d = self.offsets.shape
+        moved = self.slopes.reshape(K * d, d) @ np.ascontiguousarray((X - self.centre).T)
+        moved += self.offsets.reshape(-1, 1)
+        return moved.reshape(K, d, len(X))
 
 
 class _Density:
     """log p_k g_k(x), up to a constant, for blocks of samples."""
 
     def __init__(self, mixture, masses):
-        self.means, kind = mixture.means, mixture.covariance_type
-        K, d = self.means.shape
-        self.diagonal = kind in ("diag", "spherical")
-        if self.diagonal:
+        means, kind = mixture.means, mixture.covariance_type
+        K, d = means.shape
+        if kind in ("diag", "spherical"):
             variances = mixture.covariances.reshape(K, -1)
             _refuse_singular((variances <= 0).any(axis=1))
-            self.whitening = np.broadcast_to(1 / np.sqrt(variances), (K, d))
-            log_volume = -np.log(self.whitening).sum(axis=1)
+            deviations = np.broadcast_to(np.sqrt(variances), (K, d))
+            whitening = np.eye(d) / deviations[:, None]
+            log_volume = np.log(deviations).sum(axis=1)
         else:
-            n_matrices = 1 if kind == "tied" else K
-            factors = _cholesky(mixture.covariances.reshape(n_matrices, d, d))
-            whitening = [solve_triangular(L, np.eye(d), lower=True).T for L in factors]
-            self.whitening = np.broadcast_to(whitening, (K, d, d))
+            factors = _cholesky(mixture.covariances.reshape(-1, d, d))
+            whitening = [solve_triangular(factor, np.eye(d), lower=True) for factor in factors]
+            whitening = np.broadcast_to(whitening, (K, d, d))
             log_volume = np.log(np.einsum("kaa->ka", factors)).sum(axis=1)
+        self.whiten = _Affine(whitening, means, np.zeros((K, d)))
         with np.errstate(divide="ignore"):  # a component without mass has no part in (1)
             self.offsets = np.log(masses) - log_volume
 
-    def blocks(self, n_samples):
-        size = max(256, BLOCK_SIZE // max(self.means.shape))
-        return [slice(start, start + size) for start in range(0, n_samples, size)]
-
-    def logits(self, X):
-        logits = np.empty((len(X), len(self.means)))
-        for k, (mean, whitening) in enumerate(zip(self.means, self.whitening, strict=True)):
-            white = (X - mean) * whitening if self.diagonal else (X - mean) @ whitening
-            np.einsum("ia,ia->i", white, white, out=logits[:, k])
-        logits *= -0.5
-        logits += self.offsets
-        return logits
-
-    def responsibilities(self, X):
-        """γ_k(x), of shape (samples of the block, K)."""
-        logits = self.logits(X)
-        logits -= logits.max(axis=1, keepdims=True)
-        np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        return logits
+    def blocks(self, X):
+        """Slices of the samples, with their logits of shape (K, n)."""
+        K, d = self.whiten.offsets.shape
+        size = max(64, BLOCK_SIZE // (K * d))
+        for start in range(0, len(X), size):
+            block = slice(start, start + size)
+            white = self.whiten(X[block])
+            logits = np.einsum("kan,kan->kn", white, white)
+            logits *= -0.5
+            logits += self.offsets[:, None]
+            yield block, logits
 
 
 def _cholesky(covariances):

@@ -355,5 +355,7 @@ def _in_double(parameters):
 
 
 def _astype(parameters, dtype):
+    if all(part.dtype == dtype for part in parameters):
+        return parameters
     weights, means, covariances = (part.astype(dtype, copy=False) for part in parameters)
     return replace(parameters, weights=weights, means=means, covariances=covariances)

@@ -23,6 +23,7 @@ on each tree u and v are known up to a constant t, which is moved from v to u. I
 """
 
 import warnings
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -88,8 +89,7 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED):
     """
     if reg == 0 and penalties == BALANCED:
         return exact_plan(weights, target_weights, costs)
-    weights = weights / weights.sum()
-    target_weights = target_weights / target_weights.sum()
+    weights, target_weights = _of_mass_one(weights), _of_mass_one(target_weights)
     rows, columns = weights > 0, target_weights > 0
     w, w2, C = weights[rows], target_weights[columns], costs[np.ix_(rows, columns)]
 
@@ -151,13 +151,14 @@ def exact_plan(weights, target_weights, costs):
     """
     import ot  # slow: it imports every array library it finds
 
-    weights = weights / weights.sum()
-    target_weights = target_weights / target_weights.sum()
-    support = weights > 0
+    weights, target_weights = _of_mass_one(weights), _of_mass_one(target_weights)
+    support, all_costs = None, costs
+    if not (weights.all() and target_weights.all()):
+        support = weights > 0
+        all_costs = costs[np.ix_(support, target_weights > 0)]
     # POT adds 1 to the largest cost: costs far below 1 would drown in its rounding.
-    scale = costs[support][:, target_weights > 0].max() or 1.0
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "numItermax reached", UserWarning)  # said below
+    scale = all_costs.max() or 1.0
+    with _pot_is_quiet() if costs.size > MAX_ITER / 100 else nullcontext():
         plan, log = ot.emd(
             weights,
             target_weights,
@@ -169,12 +170,12 @@ def exact_plan(weights, target_weights, costs):
         )
     u, v = _feasible_potentials(log["u"] * scale, costs, support)
     potentials = _centred(u, v, weights, target_weights)
-    return Plan(plan, potentials, _converged(log["warning"], plan), float((plan * costs).sum()))
+    return Plan(plan, potentials, _converged(log["warning"], plan), float(np.vdot(plan, costs)))
 
 
 def plan_value(plan, weights, target_weights, costs, reg=0.0, penalties=BALANCED):
     """⟨P, C⟩ + ε KL(P | w ⊗ w') + λ KL(P1 | w) + λ' KL(Pᵀ1 | w'), infinite λ left out."""
-    value = (plan * costs).sum()
+    value = np.vdot(plan, costs)
     if reg > 0:
         value += reg * divergence(plan, np.outer(weights, target_weights))
     for penalty, mass, given in zip(
@@ -226,7 +227,7 @@ def _finish_exact(solution, w, w2, costs, penalties):
             vertex = exact_plan(a, b, costs)
             plan = mass * vertex.plan
             trees = _translated(vertex, w, w2, penalties)
-        feasible = _feasible_potentials(u, costs, np.full(len(w), True))
+        feasible = _feasible_potentials(u, costs)
         with np.errstate(over="ignore"):
             earned = sum(
                 given @ mass_gradient(potential, 0.0, penalty)
@@ -280,20 +281,36 @@ def _extended(potential, other, other_weights, costs, support, reg, penalty):
     return extended
 
 
+def _of_mass_one(weights):
+    mass = weights.sum()
+    return weights if mass == 1 else weights / mass
+
+
 def _centred(u, v, weights, target_weights):
     shift = (target_weights @ v - weights @ u) / 2
     return u + shift, v - shift
 
 
-def _feasible_potentials(u, costs, support):
-    """Potentials of all components from those u of the source components with weight.
+def _feasible_potentials(u, costs, support=None):
+    """Potentials of all components from those u of the source components with weight (None: all).
 
     v_l = min_k C_kl − u_k and then u_k = min_l C_kl − v_l (twice the c-transform) leave
     optimal potentials optimal, make them feasible to rounding, and give the components of
     weight zero, which POT leaves out, the largest potentials that these allow.
     """
-    v = (costs[support] - u[support, None]).min(axis=0)
+    if support is None:
+        v = (costs - u[:, None]).min(axis=0)
+    else:
+        v = (costs[support] - u[support, None]).min(axis=0)
     return (costs - v).min(axis=1), v
+
+
+@contextmanager
+def _pot_is_quiet():
+    """Hold POT's warning back, which is passed on in our words. It takes time to catch it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "numItermax reached", UserWarning)
+        yield
 
 
 def _converged(words, plan):

@@ -7,6 +7,7 @@ import threading
 
 import joblib
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from skgmmot.kernels import threads
 from skgmmot.kernels.threads import effective_n_threads, run
@@ -142,3 +143,24 @@ def test_pool_is_kept_from_call_to_call():
     pool = threads._pool
     run(lambda first, last: None, 2, 2)
     assert threads._pool is pool
+
+
+def blas_threads():
+    pools = ThreadpoolController().select(user_api="blas").info()
+    return [pool["num_threads"] for pool in pools]
+
+
+def test_blas_threads_are_given_back_by_the_last_who_held_them():
+    with ThreadpoolController().limit(limits=2, user_api="blas"):
+        before = blas_threads()
+        first, second = threads.one_blas_thread(), threads.one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        assert set(blas_threads()) == {1}
+        first.__exit__(None, None, None)  # in the order in which they came: not as nested
+        assert set(blas_threads()) == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == before
+        with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
+            1 / 0  # noqa: B018
+        assert blas_threads() == before
