@@ -3,6 +3,7 @@
 from .metrics import mixture_wasserstein, pairwise_mixture_wasserstein
 from .mixture import DifferentiableGaussianMixture
 from .parameters import MixtureParameters
+from .transport.barycenter import mixture_barycenter
 from .transport.mixture import MixtureTransport, mixture_transport
 
 __version__ = "0.1.0.dev0"
@@ -11,6 +12,7 @@ __all__ = [
     "DifferentiableGaussianMixture",
     "MixtureParameters",
     "MixtureTransport",
+    "mixture_barycenter",
     "mixture_transport",
     "mixture_wasserstein",
     "pairwise_mixture_wasserstein",

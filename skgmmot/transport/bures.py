@@ -68,7 +68,7 @@ def gaussian_costs(source, target):
         Non-negative.
     """
     between_means = ((source.means[:, None] - target.means) ** 2).sum(axis=-1)
-    deviations, target_deviations = _standard_deviations(source), _standard_deviations(target)
+    deviations, target_deviations = standard_deviations(source), standard_deviations(target)
     if deviations is not None and target_deviations is not None:  # Σ and Σ' commute
         return between_means + ((deviations[:, None] - target_deviations) ** 2).sum(axis=-1)
 
@@ -82,7 +82,7 @@ def gaussian_costs(source, target):
     for start in range(0, len(rows), size):
         pairs = rows[start : start + size], columns[start : start + size]
         near, target_near = _take(factors, pairs[0]), _take(target_factors, pairs[1])
-        costs[pairs] = between_means[pairs] + _squares(near - _images(near, target_near))
+        costs[pairs] = between_means[pairs] + _squares(near - mapped_factors(near, target_near))
     return costs
 
 
@@ -108,7 +108,7 @@ def gaussian_maps(source, target, rows, columns):
         respect to Σ.
     """
     n_features = source.n_features
-    deviations, target_deviations = _standard_deviations(source), _standard_deviations(target)
+    deviations, target_deviations = standard_deviations(source), standard_deviations(target)
     if deviations is not None and target_deviations is not None:
         deviations, target_deviations = deviations[rows], target_deviations[columns]
         zero = deviations == 0
@@ -148,12 +148,12 @@ def gaussian_geodesics(source, target, rows, columns, t):
         Of shape (n_pairs, n_features) where both mixtures are diagonal by type, else of shape
         (n_pairs, n_features, n_features).
     """
-    deviations, target_deviations = _standard_deviations(source), _standard_deviations(target)
+    deviations, target_deviations = standard_deviations(source), standard_deviations(target)
     if deviations is not None and target_deviations is not None:
         return ((1 - t) * deviations[rows] + t * target_deviations[columns]) ** 2
     with _few_threads(source.n_features):
         factors = _take(square_root_factors(source), rows)
-        images = _images(factors, _take(square_root_factors(target), columns))
+        images = mapped_factors(factors, _take(square_root_factors(target), columns))
         factors = (1 - t) * factors + t * images
         return factors @ _transpose(factors)
 
@@ -206,7 +206,7 @@ def _factors_of_both(source, target):
     return square_root_factors(source), square_root_factors(target)
 
 
-def _standard_deviations(mixture):
+def standard_deviations(mixture):
     """Standard deviations (K, d) where all covariances are diagonal by type, else None."""
     shape = mixture.means.shape
     if mixture.covariance_type == "diag" or shape[1] == 1:
@@ -271,7 +271,7 @@ def _small_nuclear_norms(factors, target_factors):
     return norms
 
 
-def _images(factors, target_factors):
+def mapped_factors(factors, target_factors):
     """T L = L' V Uᵀ, the point of the orbit of L' that is nearest to L."""
     U, _, Vt = np.linalg.svd(_transpose(factors) @ target_factors)
     return target_factors @ _transpose(U @ Vt)
@@ -279,7 +279,7 @@ def _images(factors, target_factors):
 
 def _regular_maps(factors, target_factors):
     """Formula (3), which is symmetric to rounding, made symmetric."""
-    images = _images(factors, target_factors)
+    images = mapped_factors(factors, target_factors)
     maps = np.linalg.solve(_transpose(factors), _transpose(images))
     return (maps + _transpose(maps)) / 2
 
