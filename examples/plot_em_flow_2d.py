@@ -11,8 +11,8 @@ with flows of random batches.
 # %%
 # The flow
 # --------
-# Every gradient is multiplied by the number of points, so that a point moves by its share of the
-# gradient of its component.
+# `mixture_flow` moves the points, here by plain gradient descent: a point moves by its share of the
+# gradient of its component. A callback keeps what it passes.
 
 import warnings
 
@@ -20,32 +20,34 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skgmmot import DifferentiableGaussianMixture, MixtureParameters, mixture_transport
+from skgmmot import DifferentiableGaussianMixture, MixtureParameters, mixture_flow
 
 
-def flow(X, target, mode, *, fixed_weights, n_steps=120, rate=0.05, batch_fraction=1.0):
+def flow(X, target, mode, *, fixed_weights, n_steps=120, batch_fraction=1.0):
     """Positions, energies and fitted weights along a flow; mode may also be "warm start"."""
-    rng = np.random.default_rng(0)
-    X = X.copy()
-    batch_size = round(batch_fraction * len(X))
-    warm = mode == "warm start"
-    mixture = DifferentiableGaussianMixture(
-        3, fixed_weights=fixed_weights, max_iter=30, reg_covar=1e-4, random_state=0
-    )
-    if warm:
-        mixture.fit(X).set_params(warm_start=True, max_iter=1)
-    positions, energies, weights = [X.copy()], [], []
-    for _ in range(n_steps):
-        batch = rng.choice(len(X), batch_size, replace=False) if batch_fraction < 1 else slice(None)
-        transport = mixture_transport(mixture.fit(X[batch]), target)
-        gradient = mixture.gradient_wrt_data(
-            X[batch], transport.gradient(), mode="one_step" if warm else mode
-        )
-        X[batch] -= rate * batch_size * gradient
+    positions, weights = [], []
+
+    def keep(step, X, mixture, loss):
         positions.append(X.copy())
-        energies.append(transport.value)
         weights.append(mixture.weights_)
-    return np.array(positions), np.array(energies), np.array(weights)
+
+    warm = mode == "warm start"
+    result = mixture_flow(
+        X,
+        target,
+        estimator=DifferentiableGaussianMixture(
+            3, fixed_weights=fixed_weights, max_iter=30, reg_covar=1e-4, random_state=0
+        ),
+        optimizer="gd",
+        learning_rate=0.05,
+        n_steps=n_steps,
+        batch_fraction=batch_fraction,
+        mode="one_step" if warm else mode,
+        warm_start=warm,
+        callback=keep,
+        random_state=0,
+    )
+    return np.array([*positions, result.X]), result.losses, np.array(weights)
 
 
 def draw(weights, means, n_samples=200, seed=0):

@@ -1,5 +1,6 @@
 """Differentiable and comparable Gaussian mixtures for scikit-learn."""
 
+from .flow import MixtureFlow, mixture_flow
 from .metrics import mixture_wasserstein, pairwise_mixture_wasserstein
 from .mixture import DifferentiableGaussianMixture
 from .parameters import MixtureParameters
@@ -10,9 +11,11 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DifferentiableGaussianMixture",
+    "MixtureFlow",
     "MixtureParameters",
     "MixtureTransport",
     "mixture_barycenter",
+    "mixture_flow",
     "mixture_transport",
     "mixture_wasserstein",
     "pairwise_mixture_wasserstein",

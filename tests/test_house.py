@@ -25,7 +25,7 @@ LOWER_ROOMS = {
     "transport": {"kernels", "parameters"},
 }
 # The upper rooms import the lower ones and one another; nothing below imports them.
-UPPER_ROOMS = {"mixture", "density", "differentiable", "callbacks", "metrics"}
+UPPER_ROOMS = {"mixture", "density", "differentiable", "callbacks", "metrics", "flow"}
 ROOMS = LOWER_ROOMS.keys() | UPPER_ROOMS
 
 # What of scikit-learn the lower rooms may use. None: anything of that module.
