@@ -73,7 +73,7 @@ with Progress() as progress:
         pixels,
         target,
         estimator=DifferentiableGaussianMixture(n_components, reg_covar=reg_covar, **options),
-        learning_rate=0.02,  # of the range of a color, in each step
+        learning_rate=0.02,  # of the range of a color
         n_steps=n_steps,
         callback=lambda step, X, mixture, loss: progress.update(task, completed=step + 1),
     )

@@ -28,10 +28,6 @@ from .transport.mixture import mixture_transport
 # Decay of Adam's two averages (Kingma and Ba 2015).
 DECAY, DECAY_OF_SQUARES = 0.9, 0.999
 
-# Gradients below this fraction of the learning rate are not scaled up to whole steps: where
-# points have arrived they are rounding.
-SMALL_GRADIENT = 1e-6
-
 
 @dataclass(frozen=True, eq=False)
 class MixtureFlow:
@@ -120,8 +116,9 @@ def mixture_flow(
     optimizer : {"adam", "gd"}, default="adam"
         ``gd`` moves a point by ``learning_rate * n_samples`` times its gradient: by its share of
         the gradient of its component, however many points there are. ``adam`` [2]_ moves each
-        coordinate by about ``learning_rate``: steep gradients of nearly flat components need no
-        care. A point that is not in a batch rests, and so do its averages.
+        coordinate by about ``learning_rate``, or less where it is nearly there: steep gradients
+        of nearly flat components need no care. A point that is not in a batch rests, and so do
+        its averages.
     learning_rate : float, default=None
         For ``gd`` a number without unit; 0.5 would move a single component to its target at
         once, and None is 0.1. For ``adam`` a length in units of ``X``; None is 0.05 times the
@@ -155,7 +152,8 @@ def mixture_flow(
     ValueError
         If an argument is not valid, or the numbers of features differ.
     RuntimeError
-        If the points leave the finite numbers: the learning rate is too large.
+        If EM cannot be fitted to the points any more, for instance because they have run away:
+        the learning rate is too large.
 
     Warns
     -----
@@ -193,36 +191,33 @@ def mixture_flow(
     mixture = clone(estimator)
     follows = warm_start and mode == "one_step"
     fits = _Fits(silent=follows)
-    if warm_start:
-        fits.fit(mixture, X)
-        mixture.set_params(warm_start=True, max_iter=1 if follows else estimator.max_iter)
     batch_size = math.ceil(batch_fraction * len(X))
     shown = X.view()
     shown.flags.writeable = False
-
-    losses, descend = [], None
-    for step in range(n_steps):
-        whole = batch_size == len(X)
-        rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
-        batch = X[rows]
-        fits.fit(mixture, batch)
-        loss, cotangent = _loss(mixture, targets, lam, reg, reg_m)
-        if callback is not None and callback(step, shown, mixture, loss):
-            break
-        losses.append(loss)
-        gradient = mixture.gradient_wrt_data(batch, cotangent, mode=mode)
-        gradient *= batch_size
-        if descend is None:
-            rate = learning_rate or _default_rate(optimizer, loss)
-            descend = _descent(optimizer, X, rate, n_steps, whole)
-        descend(rows, gradient)
-        if not np.isfinite(X[rows]).all():
-            raise RuntimeError(
-                f"The points are not finite any more after {step + 1} steps. Decrease "
-                "learning_rate."
-            )
-    fits.fit(mixture, X)
-    losses.append(_loss(mixture, targets, lam, reg, reg_m)[0])
+    with warnings.catch_warnings():
+        # Told once, below. One filter around all steps lets what else is said repeat itself once.
+        warnings.filterwarnings("ignore", "EM did not converge", ConvergenceWarning)
+        if warm_start:
+            fits.fit(mixture, X, moves=0)
+            mixture.set_params(warm_start=True, max_iter=1 if follows else estimator.max_iter)
+        losses, descend = [], None
+        for step in range(n_steps):
+            whole = batch_size == len(X)
+            rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
+            batch = X[rows]
+            fits.fit(mixture, batch, moves=step)
+            loss, cotangent = _loss(mixture, targets, lam, reg, reg_m)
+            if callback is not None and callback(step, shown, mixture, loss):
+                break
+            losses.append(loss)
+            gradient = mixture.gradient_wrt_data(batch, cotangent, mode=mode)
+            gradient *= batch_size
+            if descend is None:
+                rate = learning_rate or _default_rate(optimizer, loss)
+                descend = _descent(optimizer, X, rate, n_steps, whole)
+            descend(rows, gradient)
+        fits.fit(mixture, X, moves=len(losses))
+        losses.append(_loss(mixture, targets, lam, reg, reg_m)[0])
     fits.report()
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
     return MixtureFlow(X, mixture, np.array(losses))
@@ -264,10 +259,16 @@ class _Fits:
         self.n_fits = self.n_failures = 0
         self.residual = 0.0
 
-    def fit(self, mixture, X):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "EM did not converge", ConvergenceWarning)
+    def fit(self, mixture, X, moves):
+        try:
             mixture.fit(X)
+        except ValueError as error:
+            if not moves:
+                raise
+            raise RuntimeError(
+                f"EM failed after {moves} steps of the flow. If the points have run away, decrease "
+                f"learning_rate; if a component has become flat, increase reg_covar. {error}"
+            ) from error
         self.n_fits += 1
         if not mixture.converged_:
             self.n_failures += 1
@@ -288,19 +289,15 @@ def _loss(mixture, targets, lam, reg, reg_m):
     """Σ_j λ_j MW2²(θ, μ_j), or its variant, and its cotangent of θ."""
     loss, parts = 0.0, (0.0, 0.0, 0.0)
     for target, weight in zip(targets, lam, strict=True):
-        transport = mixture_transport(mixture, target, **_relaxation(reg, reg_m))
+        transport = mixture_transport(mixture, target, reg=reg, reg_m=reg_m)
         loss += float(weight) * transport.value
         gradient = transport.gradient("source")
         parts = [total + weight * part for total, part in zip(parts, gradient, strict=True)]
     return loss, MixtureParameters(*parts, mixture.covariance_type)
 
 
-def _relaxation(reg, reg_m):
-    return {} if reg == 0 and reg_m is None else {"reg": reg, "reg_m": reg_m}
-
-
 def _default_rate(optimizer, loss):
-    return 0.1 if optimizer == "gd" else 0.05 * math.sqrt(loss)
+    return 0.1 if optimizer == "gd" else 0.05 * (math.sqrt(loss) or 1.0)
 
 
 def _descent(optimizer, X, rate, n_steps, whole):
@@ -317,12 +314,16 @@ def _descent(optimizer, X, rate, n_steps, whole):
     # How often each row has moved: one number for all, unless there are batches.
     moves = np.zeros((1, 1) if whole else (len(X), 1), dtype=np.intp)
     t = np.arange(1, n_steps + 1)
-    rates = (rate * np.sqrt(1 - DECAY_OF_SQUARES**t) / (1 - DECAY**t)).astype(X.dtype)
+    bias = np.sqrt(1 - DECAY_OF_SQUARES**t)
+    rates = (rate * bias / (1 - DECAY**t)).astype(X.dtype)
+    # Adam's ε, in units of X as the gradient is. A point that is nearer to its place than a step
+    # moves as in gradient descent, and rounding is not scaled up to whole steps.
+    floors = (rate * bias).astype(X.dtype)
 
     def descend(rows, gradient):
         mean[rows] += (1 - DECAY) * (gradient - mean[rows])
         square[rows] += (1 - DECAY_OF_SQUARES) * (gradient**2 - square[rows])
-        step = mean[rows] / (np.sqrt(square[rows]) + SMALL_GRADIENT * rate)
+        step = mean[rows] / (np.sqrt(square[rows]) + floors[moves[rows]])
         step *= rates[moves[rows]]
         X[rows] -= step
         moves[rows] += 1
