@@ -102,7 +102,7 @@ def mixture_flow(
     target : mixture or list of mixtures
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
         or a tuple ``(weights, means, covariances)``. A list is several of these: the points
-        then flow to their barycentre (section 5.1 of [1]_).
+        then flow to their barycenter (section 5.1 of [1]_).
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
@@ -163,7 +163,7 @@ def mixture_flow(
 
     See Also
     --------
-    mixture_barycenter : The barycentre of mixtures, without points.
+    mixture_barycenter : The barycenter of mixtures, without points.
 
     References
     ----------

@@ -1,19 +1,19 @@
-"""Barycentres of Gaussian mixtures in the Mixture-Wasserstein distance MW2.
+"""Barycenters of Gaussian mixtures in the Mixture-Wasserstein distance MW2.
 
-For mixtures μ_j with K_j components and weights λ_j a barycentre is a mixture ν that minimises
+For mixtures μ_j with K_j components and weights λ_j a barycenter is a mixture ν that minimizes
 
     V(ν) = Σ_j λ_j MW2²(ν, μ_j).
 
 **Multi-marginal.** To a tuple k = (k_1, …, k_J) of components, one of each mixture, belongs the
-barycentre ḡ_k of these Gaussians, at the cost
+barycenter ḡ_k of these Gaussians, at the cost
 
     c_k = Σ_j λ_j W2²(ḡ_k, g_{j,k_j}).
 
-The least V is that of a linear programme over masses π of tuples (Delon & Desolneux 2020),
+The least V is that of a linear program over masses π of tuples (Delon & Desolneux 2020),
 
     min over π ≥ 0 of Σ_k c_k π_k    with    Σ_{k : k_j = l} π_k = w_{j,l} for all j and l,
 
-and Σ_k π_k ḡ_k is a barycentre. A vertex of the programme has at most Σ_j K_j − J + 1 tuples
+and Σ_k π_k ḡ_k is a barycenter. A vertex of the program has at most Σ_j K_j − J + 1 tuples
 with mass. The number of tuples, Π_j K_j, is the limit of this method.
 
 **Fixed point.** Hold the number of components and their weights w, and descend on V over two
@@ -21,7 +21,7 @@ groups of variables in turn, so that no iteration increases it:
 
 1. the plans P_j from ν to each μ_j,
 2. given the plans, V = Σ_k Σ_{j,l} λ_j P_{j,kl} W2²(g_k, g_{j,l}), which is least where g_k is
-   the barycentre of the Gaussians g_{j,l} with the weights λ_j P_{j,kl} / w_k.
+   the barycenter of the Gaussians g_{j,l} with the weights λ_j P_{j,kl} / w_k.
 
 There are finitely many vertices P_j: after finitely many iterations the plans repeat, and V has
 reached a local minimum. Where a component sends its mass to a single component of every mixture
@@ -50,13 +50,13 @@ from skgmmot.transport.bures_barycenter import (
 )
 from skgmmot.transport.plans import exact_plan
 
-# Tuples in the linear programme, which takes seconds then.
+# Tuples in the linear program, which takes seconds then.
 MAX_TUPLES = 100_000
 
 # HiGHS's tightest tolerance; its own default of 1e-7 would be that of the masses.
 FEASIBILITY = 1e-10
 
-# Masses below this are the rounding of the programme, not tuples.
+# Masses below this are the rounding of the program, not tuples.
 MASS_ROUNDING = 1e-13
 
 
@@ -71,7 +71,7 @@ def mixture_barycenter(
     tol=1e-9,
     random_state=None,
 ):
-    """Barycentre of Gaussian mixtures in the Mixture-Wasserstein distance MW2.
+    """Barycenter of Gaussian mixtures in the Mixture-Wasserstein distance MW2.
 
     A mixture ν for which Σ_j λ_j MW2²(ν, μ_j) is least.
 
@@ -85,7 +85,7 @@ def mixture_barycenter(
         The λ_j: non-negative, sum to one. None: all the same. A mixture of weight zero plays
         no part.
     method : {"multimarginal", "fixed_point"}, default="multimarginal"
-        ``multimarginal`` solves the linear programme over all tuples of components [1]_. It
+        ``multimarginal`` solves the linear program over all tuples of components [1]_. It
         finds a global minimum and the number of components by itself, and is refused where
         there are more than 100 000 tuples. ``fixed_point`` alternates between plans and
         components in the manner of [2]_, for a given number of components of given weights:
@@ -121,16 +121,16 @@ def mixture_barycenter(
     -----
     ConvergenceWarning
         If an iteration ran out of steps: the fixed point, or that of the covariances of
-        Gaussian barycentres; the message tells the residual.
+        Gaussian barycenters; the message tells the residual.
 
     See Also
     --------
-    mixture_flow : Moves points to the barycentre of mixtures.
+    mixture_flow : Moves points to the barycenter of mixtures.
 
     Notes
     -----
     Covariances that are diagonal by their type have closed forms: standard deviations are
-    averaged. Otherwise the covariances of Gaussian barycentres are fixed points [3]_, computed
+    averaged. Otherwise the covariances of Gaussian barycenters are fixed points [3]_, computed
     on square root factors: singular covariances are fine.
 
     References
@@ -225,15 +225,15 @@ class _Pool(NamedTuple):
     means: np.ndarray  # (M, d)
     roots: np.ndarray  # standard deviations (·, d) if they all are diagonal, else (·, d, d)
     root_of: np.ndarray  # (M,) the root of each component: those of a tied mixture share one
-    covariance_type: str  # of a mixture of barycentres
+    covariance_type: str  # of a mixture of barycenters
 
     def root_barycenters(self, members, weights):
-        """Barycentres of the covariances of some components."""
+        """Barycenters of the covariances of some components."""
         barycenters = deviation_barycenters if self.roots.ndim == 2 else factor_barycenters
         result = barycenters(self.roots, self.root_of[members], weights)
         if not result.residual <= TOL:
             warnings.warn(
-                "The covariance of a Gaussian barycentre did not converge: its residual is "
+                "The covariance of a Gaussian barycenter did not converge: its residual is "
                 f"{result.residual:.3g} (tolerance {TOL:.3g}). Covariances that are nearly "
                 "singular in different directions converge slowly: regularize them (reg_covar).",
                 ConvergenceWarning,
@@ -274,7 +274,7 @@ def _pool_of(mixtures):
 
 
 def _multimarginal(pool, lam):
-    """The barycentre by the linear programme over all tuples."""
+    """The barycenter by the linear program over all tuples."""
     sizes = [len(weights) for weights in pool.weights]
     n_tuples = math.prod(sizes)
     if n_tuples > MAX_TUPLES:
@@ -297,7 +297,7 @@ def _multimarginal(pool, lam):
 
 
 def _optimal_masses(costs, members, weights):
-    """A vertex of the linear programme."""
+    """A vertex of the linear program."""
     n_tuples, n_mixtures = members.shape
     marginals = csc_array(
         (np.ones(members.size), members.ravel(), np.arange(0, members.size + 1, n_mixtures)),
@@ -314,13 +314,13 @@ def _optimal_masses(costs, members, weights):
         },
     )
     if result.status != 0:
-        raise RuntimeError(f"The linear programme of the barycentre failed: {result.message}")
+        raise RuntimeError(f"The linear program of the barycenter failed: {result.message}")
     masses = np.where(result.x > MASS_ROUNDING, result.x, 0.0)
     return masses / masses.sum()
 
 
 def _fixed_point(mixtures, pool, lam, current, max_iter, tol):
-    """The barycentre by alternating between plans and components."""
+    """The barycenter by alternating between plans and components."""
     objective, shares = _shares(current, mixtures, lam)
     for _ in range(max_iter):
         # A plan is a vertex: its rows have few entries.

@@ -1,6 +1,6 @@
-"""Barycentres of Gaussians in the W2 distance: many at once, singular covariances included.
+"""Barycenters of Gaussians in the W2 distance: many at once, singular covariances included.
 
-The barycentre of N(m_j, Σ_j) with weights λ_j minimises Σ_j λ_j W2²(·, N(m_j, Σ_j)). It is
+The barycenter of N(m_j, Σ_j) with weights λ_j minimizes Σ_j λ_j W2²(·, N(m_j, Σ_j)). It is
 a Gaussian with mean m̄ = Σ_j λ_j m_j and a covariance S, which is the fixed point of
 
     S → T̄ S T̄,    T̄ = Σ_j λ_j T_j,    T_j the matrix of the optimal map from S to Σ_j
@@ -12,7 +12,7 @@ reads
     R → R' = T̄ R = Σ_j λ_j L_j Q_j                                                       (1)
 
 without an inverse or a square root, and singular covariances are no exception. As W2² is the
-minimum of ‖R − L_j Q‖² over orthogonal Q, each half of (1), the Q_j and then R', minimises
+minimum of ‖R − L_j Q‖² over orthogonal Q, each half of (1), the Q_j and then R', minimizes
 
     Σ_j λ_j ‖R − L_j Q_j‖²                                                               (2)
 
@@ -54,13 +54,13 @@ class Barycenters(NamedTuple):
 
 
 def deviation_barycenters(deviations, members, weights):
-    """Barycentres of commuting covariances: averages of standard deviations, exact.
+    """Barycenters of commuting covariances: averages of standard deviations, exact.
 
     Parameters
     ----------
     deviations : ndarray of shape (n_covariances, n_features)
     members : ndarray of int of shape (n_barycenters, n_members)
-        Which covariances each barycentre is of.
+        Which covariances each barycenter is of.
     weights : ndarray of shape (n_barycenters, n_members)
         Non-negative, with rows that sum to one.
 
@@ -74,14 +74,14 @@ def deviation_barycenters(deviations, members, weights):
 
 
 def factor_barycenters(factors, members, weights):
-    """Barycentres of covariances L Lᵀ, by the fixed point (1).
+    """Barycenters of covariances L Lᵀ, by the fixed point (1).
 
     Parameters
     ----------
     factors : ndarray of shape (n_covariances, n_features, n_features)
         The factors L.
     members : ndarray of int of shape (n_barycenters, n_members)
-        Which covariances each barycentre is of.
+        Which covariances each barycenter is of.
     weights : ndarray of shape (n_barycenters, n_members)
         Non-negative, with rows that sum to one.
 

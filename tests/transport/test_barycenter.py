@@ -1,4 +1,4 @@
-"""Barycentres of mixtures: the two methods against each other, geodesics, POT and brute force."""
+"""Barycenters of mixtures: the two methods against each other, geodesics, POT and brute force."""
 
 import re
 from itertools import permutations
@@ -48,8 +48,8 @@ def problem(seed, sizes, d, kinds="full"):
 
 
 @pytest.fixture
-def programme(monkeypatch):
-    """Keeps what the linear programme was given, and its value in units of the costs."""
+def program(monkeypatch):
+    """Keeps what the linear program was given, and its value in units of the costs."""
     kept = {}
 
     def spy(costs, members, weights, solve=barycenter._optimal_masses):
@@ -63,11 +63,11 @@ def programme(monkeypatch):
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 @pytest.mark.parametrize("d", [1, 3])
-def test_value_of_the_programme_is_the_objective_of_the_barycenter(kind, d, programme):
+def test_value_of_the_program_is_the_objective_of_the_barycenter(kind, d, program):
     mixtures, lam = problem(d, (2, 3, 4), d, kind)
     result = mixture_barycenter(mixtures, lam)
     assert type(result) is MixtureParameters and result.covariance_type == kind
-    np.testing.assert_allclose(objective(result, mixtures, lam), programme["value"], rtol=1e-10)
+    np.testing.assert_allclose(objective(result, mixtures, lam), program["value"], rtol=1e-10)
     assert result.n_components <= 2 + 3 + 4 - 2  # a vertex
     np.testing.assert_allclose(result.weights.sum(), 1, rtol=1e-14)
     # the type of the covariances is a shortcut, not another problem
@@ -85,7 +85,7 @@ def test_multimarginal_is_below_every_fixed_point(seed):
     for options in starts:
         local = mixture_barycenter(mixtures, lam, method="fixed_point", random_state=0, **options)
         assert least <= objective(local, mixtures, lam) * (1 + 1e-10)
-    # where the programme has its minimum the fixed point stays
+    # where the program has its minimum the fixed point stays
     best = mixture_barycenter(mixtures, lam)
     still = mixture_barycenter(mixtures, lam, method="fixed_point", init=best)
     np.testing.assert_allclose(still.means, best.means, atol=1e-7)
@@ -305,7 +305,7 @@ def test_covariances_that_do_not_converge_are_told(monkeypatch):
             mixture_barycenter(mixtures, method=method)
 
 
-def test_failure_of_the_programme_is_an_error(monkeypatch):
+def test_failure_of_the_program_is_an_error(monkeypatch):
     def failing(*args, **options):
         return type("Result", (), {"status": 4, "message": "numerical difficulties", "x": None})
 
@@ -359,7 +359,7 @@ def test_invalid_arguments_are_named(mixtures, options, message):
     seed=st.integers(0, 10_000),
 )
 def test_no_mixture_is_better(sizes, d, kinds, exponent, seed):
-    """Whatever sizes, types and units: the barycentre is below the mixtures and random others."""
+    """Whatever sizes, types and units: the barycenter is below the mixtures and random others."""
     mixtures, lam = problem(seed, sizes, d, kinds[: len(sizes)])
     scale = 10.0**exponent
     mixtures = [

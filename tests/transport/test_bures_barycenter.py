@@ -1,4 +1,4 @@
-"""Barycentres of Gaussians, against the textbook's fixed point, closed forms and POT."""
+"""Barycenters of Gaussians, against the textbook's fixed point, closed forms and POT."""
 
 import warnings
 
@@ -30,7 +30,7 @@ def centered(covariances):
 
 
 def barycenter(covariances, weights):
-    """Covariance, spread and residual of the barycentre of all the covariances."""
+    """Covariance, spread and residual of the barycenter of all the covariances."""
     factors = square_root_factors(centered(covariances))
     R, spread, residual = factor_barycenters(
         factors, np.arange(len(factors))[None], np.asarray(weights)[None]
@@ -108,7 +108,7 @@ def test_two_are_on_their_geodesic(rank, t):
 
 
 def test_singular_covariances():
-    """In a plane of space, the barycentre of its Gaussians; a point shrinks all of them."""
+    """In a plane of space, the barycenter of its Gaussians; a point shrinks all of them."""
     rng = np.random.default_rng(0)
     plane = np.linalg.qr(rng.normal(size=(4, 2)))[0]
     flat, weights = random_spd(rng, 3, 2), rng.dirichlet(np.ones(3))
@@ -168,7 +168,7 @@ def test_many_at_once_in_blocks(monkeypatch):
         np.testing.assert_allclose(
             spread, objective(expected, covariances[member], weight), rtol=1e-9, atol=1e-14
         )
-    monkeypatch.setattr(bures_barycenter, "BLOCK_SIZE", 60)  # two barycentres in each
+    monkeypatch.setattr(bures_barycenter, "BLOCK_SIZE", 60)  # two barycenters in each
     again, _, _ = factor_barycenters(factors, members, weights)
     np.testing.assert_array_equal(again, R)
 
