@@ -161,8 +161,11 @@ def test_objective_of_the_fixed_point_never_increases(kind, n_components, monkey
 
 def test_fixed_point_that_runs_out_of_iterations_says_so():
     mixtures, lam = problem(3, (4, 5, 3), 2)
-    with pytest.warns(ConvergenceWarning, match="not converge in 1 iterations.*Increase max_iter"):
+    with pytest.warns(
+        ConvergenceWarning, match="not converge in 1 iterations.*Increase max_iter"
+    ) as caught:
         early = mixture_barycenter(mixtures, lam, method="fixed_point", max_iter=1)
+    assert caught[0].filename == __file__
     # with a large tolerance the same iterate is good enough
     coarse = mixture_barycenter(mixtures, lam, method="fixed_point", max_iter=1, tol=1.0)
     np.testing.assert_array_equal(coarse.means, early.means)
@@ -301,8 +304,9 @@ def test_covariances_that_do_not_converge_are_told(monkeypatch):
     monkeypatch.setattr(bures_barycenter, "MAX_ITER", 2)
     mixtures, _ = problem(0, (2, 2, 2), 3)
     for method in ("multimarginal", "fixed_point"):
-        with pytest.warns(ConvergenceWarning, match=r"residual is .*e-.*reg_covar"):
+        with pytest.warns(ConvergenceWarning, match=r"residual is .*e-.*reg_covar") as caught:
             mixture_barycenter(mixtures, method=method)
+        assert {warning.filename for warning in caught} == {__file__}  # the line of the user
 
 
 def test_failure_of_the_program_is_an_error(monkeypatch):
