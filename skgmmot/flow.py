@@ -108,7 +108,8 @@ def mixture_flow(
         many components as the target has (the largest number, if there are several), full
         covariances with ``reg_covar`` 1e-4 times the target's largest variance, below which a
         flat component would have a steep gradient, and free weights. Fixed weights keep
-        components from starving, but misfit clusters of other sizes.
+        components from starving, but misfit clusters of other sizes: the loss can then be small
+        while the points are far from the target's samples.
     reg, reg_m
         Entropic and marginal relaxation of the loss, as in `mixture_transport`.
     target_weights : array-like of shape (n_targets,), default=None
