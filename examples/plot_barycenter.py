@@ -62,7 +62,7 @@ figure.suptitle("Between a ring, a cross, a bow and a triangle")
 # %%
 # The two methods
 # ---------------
-# The fixed point descends on the same objective with a given number of components, here four. It
+# The fixed point descends on the same objective with a given number of components. It
 # needs no list of all tuples, so that it serves large problems, and may stop at a local minimum.
 
 
@@ -73,13 +73,13 @@ def objective(candidate, mixtures):
 
 corners = [ring, cross, bow, triangle]
 least = objective(mixture_barycenter(corners), corners)
-print(f"Objective in the middle: {least:.4f} by the linear program,", end=" ")
+print(f"Objective in the middle, by the linear program: {least:.4f}")
 for n_components in (3, 4, 12):
     fixed_point = mixture_barycenter(
         corners, method="fixed_point", n_components=n_components, random_state=0
     )
-    print(f"{objective(fixed_point, corners):.4f} with {n_components}", end=", ")
-print("components by the fixed point.")
+    value = objective(fixed_point, corners)
+    print(f"by the fixed point, with {n_components} components of equal weight: {value:.4f}")
 
 # %%
 # Points flow to a barycenter

@@ -101,6 +101,7 @@ def test_two_mixtures_are_on_their_geodesic(kind, t):
     distances = mixture_wasserstein(between, a), mixture_wasserstein(between, b)
     expected = np.array([t, 1 - t]) * transport.distance
     np.testing.assert_allclose(distances, expected, rtol=1e-10, atol=1e-7)
+    assert mixture_wasserstein(between, transport.interpolate(t)) < 1e-7  # root of 1e-14 of mass
     if 0 < t < 1:  # the masses of the plan, its means between those of its pairs
         rows, columns = np.nonzero(transport.plan > 1e-12)
         order = np.lexsort(between.means.T)
