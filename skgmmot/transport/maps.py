@@ -20,11 +20,14 @@ where A_k = Σ_l P_kl T_kl / p_k and m̄_k = Σ_l P_kl m'_l / p_k: K affine maps
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from skgmmot.kernels.threads import one_blas_thread
+from skgmmot.kernels.threads import effective_n_threads, one_blas_thread, run
 from skgmmot.transport.bures import EPS, gaussian_maps
 
 # Samples are taken in blocks, of this many numbers over their components and features.
 BLOCK_SIZE = 2**16
+
+# Fewer blocks than this are not worth waking a thread for.
+FEW_BLOCKS = 4
 
 # Pairs of components are taken in blocks with matrices of about this many numbers (8 MiB).
 PAIRS_SIZE = 2**20
@@ -97,14 +100,21 @@ def _map_samples(X, source, target, plan, method, rng):
     moved = np.empty(X.shape)
     if method == "maximum":
         labels = np.empty(len(X), dtype=np.intp)
-        for block, logits in density.blocks(X):
-            labels[block] = logits.argmax(axis=0)
+
+        def label(block, lifted):
+            labels[block] = density(lifted).argmax(axis=0)
+
+        density.each_block(X, label)
         for k, members in _groups(labels, len(plan)):
             moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
         return moved
-    affine = _Affine(slopes, source.means, images)
-    for block, logits in density.blocks(X):
-        moved[block] = np.einsum("kn,kan->na", _softmax(logits), affine(X[block]))
+
+    affine = _affine(slopes, source.means, images, density.centre)
+
+    def move(block, lifted):
+        moved[block] = np.einsum("kn,kan->na", _softmax(density(lifted)), _apply(affine, lifted))
+
+    density.each_block(X, move)
     return moved
 
 
@@ -112,9 +122,12 @@ def _sampled(X, source, target, plan, density, rng):
     K, L = plan.shape
     uniform = rng.random((2, len(X)))
     components = np.empty(len(X), dtype=np.intp)
-    for block, logits in density.blocks(X):
-        cumulative = np.cumsum(_softmax(logits), axis=0)
+
+    def draw(block, lifted):
+        cumulative = np.cumsum(_softmax(density(lifted)), axis=0)
         components[block] = (cumulative <= uniform[0, block] * cumulative[-1]).sum(axis=0)
+
+    density.each_block(X, draw)
     pairs = np.empty(len(X), dtype=np.intp)
     for k, members in _groups(components, K):
         cumulative = np.cumsum(plan[k])
@@ -150,23 +163,14 @@ def _softmax(logits):
     return logits
 
 
-class _Affine:
-    """The maps x → c_k + A_k (x − m_k) of a block of samples, of shape (K, n_features, n).
+def _affine(slopes, means, images, centre):
+    """Matrices (K, n_features, n_features + 1) of the maps x → c_k + A_k (x − m_k).
 
-    Samples are along the last axis, which is the long one. They are centred at the mean of the
-    m_k: a block is one product of matrices then, and loses no digits far from the origin.
+    They are applied to samples from a common centre, with a row of ones below them: a block is
+    one product of matrices then, and loses no digits far from the origin.
     """
-
-    def __init__(self, slopes, means, images):
-        self.centre = means.mean(axis=0)
-        self.slopes = slopes
-        self.offsets = images - np.einsum("kab,kb->ka", slopes, means - self.centre)
-
-    def __call__(self, X):
-        K, d = self.offsets.shape
-        moved = self.slopes.reshape(K * d, d) @ np.ascontiguousarray((X - self.centre).T)
-        moved += self.offsets.reshape(-1, 1)
-        return moved.reshape(K, d, len(X))
+    offsets = images - np.einsum("kab,kb->ka", slopes, means - centre)
+    return np.concatenate([slopes, offsets[:, :, None]], axis=2)
 
 
 class _Density:
@@ -186,21 +190,43 @@ class _Density:
             whitening = [solve_triangular(factor, np.eye(d), lower=True) for factor in factors]
             whitening = np.broadcast_to(whitening, (K, d, d))
             log_volume = np.log(np.einsum("kaa->ka", factors)).sum(axis=1)
-        self.whiten = _Affine(whitening, means, np.zeros((K, d)))
+        self.centre = means.mean(axis=0)
+        self.whiten = _affine(whitening, means, np.zeros((K, d)), self.centre)
         with np.errstate(divide="ignore"):  # a component without mass has no part in (1)
             self.offsets = np.log(masses) - log_volume
 
-    def blocks(self, X):
-        """Slices of the samples, with their logits of shape (K, n)."""
-        K, d = self.whiten.offsets.shape
+    def each_block(self, X, work):
+        """Call ``work(block, lifted)`` for slices of the samples, in several threads.
+
+        ``lifted`` has the samples in its columns, about the centre, and a row of ones. Blocks do
+        not depend on the number of threads.
+        """
+        K, d, _ = self.whiten.shape
         size = max(64, BLOCK_SIZE // (K * d))
-        for start in range(0, len(X), size):
-            block = slice(start, start + size)
-            white = self.whiten(X[block])
-            logits = np.einsum("kan,kan->kn", white, white)
-            logits *= -0.5
-            logits += self.offsets[:, None]
-            yield block, logits
+        n_blocks = -(-len(X) // size)
+
+        def task(first, last):
+            for start in range(first * size, min(last * size, len(X)), size):
+                block = slice(start, start + size)
+                lifted = np.ones((d + 1, len(X[block])))
+                np.subtract(X[block].T, self.centre[:, None], out=lifted[:-1])
+                work(block, lifted)
+
+        run(task, n_blocks, effective_n_threads() if n_blocks >= FEW_BLOCKS else 1)
+
+    def __call__(self, lifted):
+        """Logits of shape (K, n)."""
+        white = _apply(self.whiten, lifted)
+        logits = np.einsum("kan,kan->kn", white, white)
+        logits *= -0.5
+        logits += self.offsets[:, None]
+        return logits
+
+
+def _apply(affine, lifted):
+    """Images of a block under K maps, (K, n_features, n)."""
+    K, d, _ = affine.shape
+    return (affine.reshape(K * d, d + 1) @ lifted).reshape(K, d, -1)
 
 
 def _cholesky(covariances):
