@@ -39,6 +39,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from skgmmot.kernels.threads import one_blas_thread
+
 MAX_ITER = 200
 MAX_NEWTON = 100
 
@@ -46,6 +48,9 @@ MAX_NEWTON = 100
 # moving nothing or of moving everything at random, whichever is less.
 SMALLEST_GAP = 1e-14
 RESIDUAL = 1e-13
+
+# Steps at the smallest gap, after which what is left of the residual is rounding.
+MOST_POLISHING = 8
 
 # P ≤ e^{−C/(λ + λ' + ε)}: mass that would pay more than this many times λ + λ' + ε is none.
 UNAFFORDABLE = 60.0
@@ -96,7 +101,8 @@ def penalized_plan(weights, target_weights, costs, reg, penalties):
     unaffordable = costs > UNAFFORDABLE * nothing
     costs = np.minimum(costs, UNAFFORDABLE * nothing) / unit
     problem = (weights, target_weights, costs, reg / unit, unit / penalties[0], unit / penalties[1])
-    with np.errstate(all="ignore"):  # a step that fails leaves the loop with its residual
+    # A step that fails leaves its loop, with its residual.
+    with np.errstate(all="ignore"), one_blas_thread():
         solution = _follow_path(product, *problem)
         if reg > 0:
             finished = _finish(product, *problem, *solution.potentials)
@@ -113,7 +119,7 @@ def _follow_path(product, w, w2, costs, reg, rate, rate2):
     accuracy = RESIDUAL if reg == 0 else max(RESIDUAL, min(LEAVE, LEAVE_REG * reg))
     p, s = np.ones(costs.shape), costs + 1.0  # P = W p: then no weight is too small
     u, v = np.zeros(len(w)), np.zeros(len(w2))
-    best = Solution(product, (u, v), np.inf)
+    best, least, polished = Solution(product, (u, v), np.inf), np.inf, 0
     for _ in range(MAX_ITER):
         plan = product * p
         a, b = plan.sum(axis=1), plan.sum(axis=0)
@@ -128,8 +134,10 @@ def _follow_path(product, w, w2, costs, reg, rate, rate2):
         )
         if not residual + gap < np.inf:
             break
-        best = Solution(plan, (u, v), residual)
-        if gap < 2 * smallest and residual < accuracy:
+        if residual + gap < least:
+            best, least = Solution(plan, (u, v), residual), residual + gap
+        polished += gap < 2 * smallest
+        if polished and (residual < accuracy or polished > MOST_POLISHING):
             break
         direction = _newton(plan, p, s, reg, slack_error, errors, (a * rate, b * rate2))
         try:
