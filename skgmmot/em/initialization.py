@@ -4,15 +4,14 @@ All ways but ``random`` say which component each of some chosen rows belongs to;
 (`exponential_family.maximize`) makes parameters of that, as scikit-learn does.
 """
 
-from functools import cache
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils.random import sample_without_replacement
-from threadpoolctl import ThreadpoolController
 
 from ..kernels import cpu
 from ..kernels.features import features_of
+from ..kernels.threads import thread_pools
 from ..parameters import MixtureParameters, covariance_shape
 from .exponential_family import maximize
 from .problem import second_moment
@@ -54,16 +53,10 @@ def initial_parameters(problem, n_components, init_params, init_size, random_sta
     return _from_kmeans(problem, X, weight, n_components, random_state)
 
 
-@cache
-def _thread_pools():
-    """The libraries with thread pools that are loaded; finding them takes milliseconds."""
-    return ThreadpoolController()
-
-
 def _from_kmeans(problem, X, weight, n_components, random_state):
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
     # A team of OpenMP threads, once made, hangs in a forked child; one thread makes no team.
-    with _thread_pools().limit(limits=1, user_api="openmp"):
+    with thread_pools().limit(limits=1, user_api="openmp"):
         kmeans.fit(X, sample_weight=weight)
     centers = kmeans.cluster_centers_.astype(np.float64)
 

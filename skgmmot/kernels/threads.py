@@ -22,10 +22,11 @@ _blas_holders = 0
 
 def _renew():
     """Forget the pool: after a fork its threads exist in the parent only."""
-    global _pool, _lock, _blas_lock
+    global _pool, _lock, _blas_lock, _blas_holders
     _pool = None
     _lock = Lock()
     _blas_lock = Lock()
+    _blas_holders = 0
 
 
 if hasattr(os, "register_at_fork"):
@@ -112,7 +113,7 @@ def one_blas_thread():
     global _blas_limit, _blas_holders
     with _blas_lock:
         if _blas_holders == 0:
-            _blas_limit = _blas_libraries().limit(limits=1, user_api="blas")
+            _blas_limit = thread_pools().limit(limits=1, user_api="blas")
         _blas_holders += 1
     try:
         yield
@@ -124,7 +125,7 @@ def one_blas_thread():
 
 
 @cache
-def _blas_libraries():
+def thread_pools():
     """The libraries with thread pools that are loaded; finding them takes milliseconds."""
     return ThreadpoolController()
 
