@@ -4,7 +4,6 @@ All ways but ``random`` say which component each of some chosen rows belongs to;
 (`exponential_family.maximize`) makes parameters of that, as scikit-learn does.
 """
 
-
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils.random import sample_without_replacement
