@@ -160,7 +160,7 @@ def implicit_vjp(problem, theta, cotangent, *, tol, wrt_weight=True):
         v = coordinates.cotangent(vector)
         return vector - coordinates.of_cotangent(em_step_vjp(problem, theta, step, v))
 
-    vector, solve = _solve(product, coordinates.of_cotangent(cotangent), tol)
+    vector, solve = solve_linear(product, coordinates.of_cotangent(cotangent), tol)
     data_bar = DataCotangent.zeros(problem, wrt_weight=wrt_weight)
     adjoint = coordinates.cotangent(vector)
     em_step_vjp(problem, theta, step, adjoint, data_bar, wrt_theta=False)
@@ -178,7 +178,7 @@ def implicit_jvp(problem, theta, X_dot, weight_dot=None, *, tol):
         return vector - coordinates.of_tangent(em_step_jvp(problem, theta, step, v))
 
     pushed = em_step_jvp(problem, theta, step, None, X_dot, weight_dot)
-    vector, solve = _solve(product, coordinates.of_tangent(pushed), tol)
+    vector, solve = solve_linear(product, coordinates.of_tangent(pushed), tol)
     return coordinates.tangent(vector), solve
 
 
@@ -197,7 +197,7 @@ def _checked_fixed_point(problem, theta, tol):
     return step
 
 
-def _solve(product, right, tol):
+def solve_linear(product, right, tol):
     """Solve the linear system whose matrix is known by products with it."""
     norm = np.linalg.norm(right)
     if norm == 0.0:

@@ -271,10 +271,25 @@ def _small_nuclear_norms(factors, target_factors):
     return norms
 
 
+def nearest_rotations(factors, target_factors):
+    """Q = V Uᵀ of formula (1): of all L' Q with Q orthogonal, this one is nearest to L.
+
+    Parameters
+    ----------
+    factors, target_factors : ndarray of shape (..., n_features, n_features)
+        L and L'; their leading dimensions are broadcast.
+
+    Returns
+    -------
+    rotations : ndarray of shape (..., n_features, n_features)
+    """
+    U, _, Vt = np.linalg.svd(_transpose(factors) @ target_factors)
+    return _transpose(U @ Vt)
+
+
 def mapped_factors(factors, target_factors):
     """T L = L' V Uᵀ, the point of the orbit of L' that is nearest to L."""
-    U, _, Vt = np.linalg.svd(_transpose(factors) @ target_factors)
-    return target_factors @ _transpose(U @ Vt)
+    return target_factors @ nearest_rotations(factors, target_factors)
 
 
 def _regular_maps(factors, target_factors):

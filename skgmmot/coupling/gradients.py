@@ -1,0 +1,256 @@
+"""Gradients through a coupled fit: how the two mixtures move when the data move.
+
+Let v be the coordinates of the state (`coordinates`), T(θ, X) the statistics of a pass over the
+clouds and G(v, T) the gradient of the objective, pulled back to v. At an optimum
+
+    G(v, T(θ(v), X)) = 0,
+
+as long as the support of the plan stays what it is: entries that are zero stay zero. There v is
+a smooth function of X (``implicit``),
+
+    L_X = ∂_X Tᵀ ∂_T Gᵀ λ,        −(∂_v G + ∂_T G ∂_θ T ∂_v θ)ᵀ λ = ∂_v θᵀ L_θ.
+
+In these coordinates −∂_v G is close to the identity, and a step of EM is v + G: its derivative
+is ∂_T G ∂_X T, so λ = ∂_v θᵀ L_θ is the gradient of the last step (``one_step``).
+
+∂_θ T and ∂_X T are those of an EM step. With ξ the tangent of the state along λ, a = W ξ_m,
+B = sym(W ξ_L) and E = W Ŝ Wᵀ + δ δᵀ − I, the pull-back ∂_T Gᵀ λ is
+
+    s̄ = ξ_w / w + ⟨δ, a⟩ + ⟨E, B⟩,    m̂_bar = s Wᵀ (a + 2 B δ),    Ŝ_bar = s Wᵀ B W.
+
+∂_v G and ξ are derivatives of functions whose cost does not depend on the number of samples.
+They are taken by differences of fourth order, to about 1e-10.
+"""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from ..em.exponential_family import precisions_of
+from ..em.gradients import solve_linear
+from ..em.problem import DataCotangent
+from ..em.step import em_step_vjp
+from ..parameters import MixtureParameters, pull_covariances
+from .coordinates import Coordinates
+from .maximize import residual_of
+from .objective import Evaluation, evaluation_of, inverse_traces, statistics_of
+
+_STEP = 1e-3
+_SMALL_WEIGHT = 1e-12
+_NO_MASS = 1e-10  # entries of an entropic plan below this are held: they move nothing
+# Gradient of the objective by a plan entry that is zero, or the entry itself, below which the
+# support is about to change.
+_UNDECIDED = 1e-6
+
+
+class _Linearization:
+    """G and its derivatives about a state."""
+
+    def __init__(self, problem, state):
+        self.problem, self.state = problem, state
+        self.statistics = statistics_of(problem, state)
+        self.evaluation = evaluation_of(problem, state, self.statistics)
+        self.coordinates = Coordinates(problem, self.evaluation.state, self.statistics.shares)
+        self.vector = self.coordinates.start()
+        self.free = np.ones(len(self.vector))
+        if problem.plan_is_free:
+            self.free[: self.coordinates.n_plan] = state.plan.ravel() > _NO_MASS * (problem.reg > 0)
+        self.idle = self.coordinates.idle_directions()
+
+    def pulled(self, pair):
+        """Cotangent of the vector from cotangents of the two mixtures."""
+        state, n_source = self.evaluation.state, len(self.state.plan)
+        weights = tuple(np.asarray(theta.weights, dtype=np.float64) for theta in pair)
+        factors_bar = []
+        own = state.factors[:n_source], state.factors[n_source:]
+        for theta, factors in zip(pair, own, strict=True):
+            bar = theta.covariances
+            if theta.covariance_type in ("full", "tied"):
+                # a tied factor is counted once: its copies are summed by the coordinates
+                share = len(factors) if theta.covariance_type == "tied" else 1
+                factors_bar.append(2.0 / share * (bar @ factors))
+            elif theta.covariance_type == "diag":
+                factors_bar.append(2.0 * bar * factors)
+            else:
+                factors_bar.append(2.0 * bar[:, None] * factors / factors.shape[1])
+        seeded = self.evaluation._replace(
+            weights_bar=weights,
+            plan_bar=weights[0][:, None] + weights[1],
+            means_bar=np.concatenate([theta.means for theta in pair]),
+            factors_bar=np.concatenate(factors_bar),
+        )
+        return self.free * self.coordinates.gradient(self.vector, seeded)
+
+    def statistics_bar(self, direction):
+        """∂_T Gᵀ: cotangents of the two EM steps."""
+        state, kind = self.evaluation.state, self.problem.covariance_type
+        tangent = [self._along(direction, part) for part in (_weights, _means, _factors)]
+        statistics = self.statistics
+        shares, weights = statistics.shares, np.concatenate(state.weights)
+        shift = statistics.means - state.means
+        shares_bar = tangent[0] / np.maximum(weights, _SMALL_WEIGHT)
+        if state.factors.ndim == 3:
+            whitening = np.linalg.inv(state.factors)
+            transposed = np.swapaxes(whitening, 1, 2)
+            shift = whitening @ shift[:, :, None]
+            a = whitening @ tangent[1][:, :, None]
+            B = whitening @ tangent[2]
+            B = 0.5 * (B + np.swapaxes(B, 1, 2))
+            excess = whitening @ statistics.covariances @ transposed
+            excess = excess + shift @ np.swapaxes(shift, 1, 2) - np.eye(shift.shape[1])
+            shares_bar = shares_bar + (shift * a).sum(axis=(1, 2)) + (excess * B).sum(axis=(1, 2))
+            means_bar = shares[:, None] * (transposed @ (a + 2.0 * B @ shift))[:, :, 0]
+            matrices = shares[:, None, None] * (transposed @ B @ whitening)
+        else:
+            whitening = 1.0 / state.factors
+            shift, a, B = (whitening * part for part in (shift, tangent[1], tangent[2]))
+            excess = whitening**2 * statistics.covariances + shift * shift - 1.0
+            shares_bar = shares_bar + (shift * a + excess * B).sum(axis=1)
+            means_bar = shares[:, None] * whitening * (a + 2.0 * B * shift)
+            matrices = shares[:, None] * whitening**2 * B
+        n_source, bars = len(state.plan), []
+        for part in (slice(None, n_source), slice(n_source, None)):
+            covariances_bar = matrices[part]
+            if kind in ("full", "tied"):
+                covariances_bar = pull_covariances(covariances_bar, kind)
+            elif kind == "spherical":
+                covariances_bar = covariances_bar.sum(axis=1)
+            bars.append(MixtureParameters(shares_bar[part], means_bar[part], covariances_bar, kind))
+        return bars
+
+    def _along(self, direction, part):
+        return _derivative(lambda t: part(self.coordinates.state(self.vector + t * direction)))
+
+    def _gradient(self, vector):
+        state = self.coordinates.state(vector)
+        evaluation = evaluation_of(self.problem, state, self.statistics)
+        return self.coordinates.gradient(vector, evaluation)
+
+    def product(self, direction):
+        """The transposed Jacobian of −G, times a direction.
+
+        The identity in the coordinates that are held and in those that do not move the state.
+        """
+        held, direction = (1.0 - self.free) * direction, self.free * direction
+        length = np.linalg.norm(direction)
+        if length == 0.0:
+            return held
+        unit = direction / length
+        curvature = _derivative(lambda t: self._gradient(self.vector + t * unit))
+        thetas, steps = self.statistics.thetas, self.statistics.steps
+        clouds = self.problem.source, self.problem.target
+        pulled = [
+            self._untempered(cloud, theta, em_step_vjp(cloud, theta, step, bar))
+            for cloud, theta, step, bar in zip(
+                clouds, thetas, steps, self.statistics_bar(unit), strict=True
+            )
+        ]
+        out = -self.free * curvature - self.pulled(pulled)
+        return held + length * (out + self.idle.T @ (self.idle @ unit))
+
+    def _untempered(self, cloud, theta, bar):
+        """Pull a cotangent back through w → w exp(−½ reg_covar tr Σ⁻¹)."""
+        if not self.problem.reg_is_likelihood:
+            return bar
+        kind, n_features = theta.covariance_type, theta.n_features
+        factor = np.exp(-0.5 * cloud.reg_covar * inverse_traces(theta))
+        pulled = 0.5 * cloud.reg_covar * bar.weights * theta.weights
+        precisions = precisions_of(theta.covariances, kind, n_features).precisions
+        if kind in ("full", "tied"):
+            squared = precisions @ precisions
+            pulled = pulled.sum() if kind == "tied" else pulled[:, None, None]
+        else:
+            squared = precisions * precisions
+            pulled = pulled[:, None] if kind == "diag" else n_features * pulled
+        return MixtureParameters(
+            bar.weights * factor, bar.means, bar.covariances + pulled * squared, kind
+        )
+
+
+def _weights(state):
+    return np.concatenate(state.weights)
+
+
+def _means(state):
+    return state.means
+
+
+def _factors(state):
+    return state.factors
+
+
+def _derivative(function):
+    """At 0, by central differences of fourth order."""
+    near = function(_STEP) - function(-_STEP)
+    far = function(2 * _STEP) - function(-2 * _STEP)
+    return (8.0 * near - far) / (12.0 * _STEP)
+
+
+def data_cotangents(problem, state, cotangents, *, mode, tol):
+    """Pull cotangents of the two mixtures back to the two clouds.
+
+    Parameters
+    ----------
+    problem : CouplingProblem
+    state : CoupledState
+        The fitted one.
+    cotangents : tuple of two MixtureParameters
+    mode : {"implicit", "one_step"}
+    tol : float
+        Relative accuracy asked of ``implicit``, of the system and of the optimum.
+
+    Returns
+    -------
+    gradients : tuple of two `DataCotangent`
+    solve : LinearSolve of ``implicit``, else None
+
+    Warns
+    -----
+    ConvergenceWarning
+        If ``implicit`` meets a state that is no optimum, a plan whose support is about to
+        change, or a singular system.
+    """
+    about = _Linearization(problem, state)
+    adjoint, solve = about.pulled(cotangents), None
+    if mode == "implicit":
+        _check_optimum(problem, about, tol)
+        adjoint, solve = solve_linear(about.product, adjoint, tol)
+    gradients = []
+    for cloud, theta, step, bar in zip(
+        (problem.source, problem.target),
+        about.statistics.thetas,
+        about.statistics.steps,
+        about.statistics_bar(about.free * adjoint),
+        strict=True,
+    ):
+        data_bar = DataCotangent.zeros(cloud)
+        em_step_vjp(cloud, theta, step, bar, data_bar, wrt_theta=False)
+        gradients.append(data_bar.finish(cloud))
+    return tuple(gradients), solve
+
+
+def _check_optimum(problem, about: _Linearization, tol):
+    evaluation: Evaluation = about.evaluation
+    residual = residual_of(problem, evaluation)
+    if residual > tol:
+        warnings.warn(
+            f"mode='implicit' differentiates an optimum, but at these parameters the residual is "
+            f"{residual:.3g}, and the gradient is asked to {tol:.3g}. Fit on with a smaller "
+            "residual_tol and a larger max_iter.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    if problem.plan_is_free and problem.reg == 0:
+        plan, bar = evaluation.state.plan, evaluation.plan_bar
+        mean = (plan * bar).sum(axis=0) / np.maximum(evaluation.state.weights[1], _UNDECIDED)
+        excess = bar - (mean if problem.freeze_target else (plan * bar).sum())
+        undecided = np.where(plan > 0, plan < _UNDECIDED, excess > -_UNDECIDED)
+        if undecided.any():
+            warnings.warn(
+                f"mode='implicit': the support of the transport plan is about to change at "
+                f"{np.argwhere(undecided).tolist()} (pairs of components). The fit has a kink "
+                "there, and the gradient is that of one side of it.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,350 @@
+"""The objective of a coupled fit, and its gradient.
+
+Two clouds of points are fitted by two mixtures θ and θ', with weights w and w', that are held
+close to each other:
+
+    J(θ, θ', P) = ℓ(θ) + ℓ'(θ') − τ ⟨P, C(θ, θ')⟩,        P ≥ 0,  P1 = w,  Pᵀ1 = w'.
+
+ℓ and ℓ' are mean log-likelihoods, C_kl is the squared W2 distance of two components and τ the
+transport weight. The plan P is a variable like the others. It carries both weights, so that the
+penalty is linear in it and the likelihoods concave; the largest J over P for given θ and θ' has
+τ MW2² in it. Taking derivatives of MW2² in the weights instead would meet its kinks.
+
+One pass over a cloud, an EM step, gives shares s_k (the mean responsibilities), means m̂_k and
+covariances Ŝ_k, and these give the gradient (Fisher's identity). With Σ = L Lᵀ and the whitening
+W = L⁻¹,
+
+    ∂ℓ/∂w_k = s_k / w_k
+    ∂ℓ/∂m_k = s_k Wᵀ δ,                    δ = W (m̂_k − m_k)
+    ∂ℓ/∂L_k = s_k Wᵀ (W Ŝ_k Wᵀ + δ δᵀ − I)
+
+and, with the rotations R_kl that bring factors closest to each other (`transport.bures`),
+
+    C_kl = ‖m_k − m'_l‖² + ‖D_kl‖²,        D_kl = L_k − L'_l R_kl
+    ∂C_kl/∂m_k = 2 (m_k − m'_l),    ∂C_kl/∂L_k = 2 D_kl,    ∂C_kl/∂L'_l = −2 D_kl R_klᵀ.
+
+An entropic plan is a variable too. With its marginals as the weights, the derivative of
+ε KL(P | w ⊗ w') is ε log(P_kl / (w_k w'_l)), up to a constant.
+
+Unbalanced transport is smooth in the weights. There, and where the weights are fixed, the plan
+is not a variable: it is solved for at every step, and by the envelope theorem only the value V
+needs a gradient, ∂V/∂w from the potentials and ∂V/∂C = P.
+
+Diagonal and spherical covariances have standard deviations in the place of L, and R = I.
+
+An EM step adds ``reg_covar`` · I to Ŝ_k. Here that is the M-step of a likelihood, so that a
+sweep has something to increase: of the densities w_k g_k(x) exp(−½ reg_covar tr Σ_k⁻¹), which is
+the mean of log g_k over a cloud about x of covariance reg_covar · I. The components' weights
+carry the last factor into the E-step.
+"""
+
+import warnings
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from ..em.exponential_family import precisions_of
+from ..em.problem import EMProblem
+from ..em.step import em_step
+from ..parameters import MixtureParameters
+from ..transport.bures import nearest_rotations
+from ..transport.plans import BALANCED, mass_gradient, optimal_plan, plan_value
+
+# A component of weight zero is looked at with this weight, which tells what one would gain by
+# giving it some.
+_LEAST_WEIGHT = 1e-12
+_TINY = np.finfo(float).tiny
+
+
+class CouplingProblem(NamedTuple):
+    """What stays the same from sweep to sweep.
+
+    source, target : EMProblem
+        Of the same covariance type; their weights are never fixed.
+    transport_weight : float, τ
+    reg : float, weight of the entropy of the plan
+    penalties : tuple of two floats, weights of the penalties of its marginals, inf: constraints
+    fixed_weights : bool
+    freeze_target : bool
+    """
+
+    source: EMProblem
+    target: EMProblem
+    transport_weight: float
+    reg: float = 0.0
+    penalties: tuple = BALANCED
+    fixed_weights: bool = False
+    freeze_target: bool = False
+
+    @property
+    def covariance_type(self):
+        return self.source.covariance_type
+
+    @property
+    def reg_is_likelihood(self):
+        """Whether ``reg_covar`` acts on the E-step too. Independent fits are those of EM."""
+        return self.transport_weight > 0 and self.source.reg_covar > 0
+
+    @property
+    def plan_is_free(self):
+        """Whether the plan is a variable, which then carries the weights."""
+        return self.penalties == BALANCED and not self.fixed_weights
+
+
+class CoupledState(NamedTuple):
+    """Two mixtures and the plan between them.
+
+    weights : tuple of ndarray of shape (K,) and ndarray of shape (L,)
+    means : ndarray of shape (K + L, n_features), those of the source first
+    factors : ndarray of shape (K + L, n_features, n_features), Cholesky factors, or
+        (K + L, n_features), standard deviations, for diag and spherical
+    plan : ndarray of shape (K, L)
+    """
+
+    weights: tuple
+    means: np.ndarray
+    factors: np.ndarray
+    plan: np.ndarray
+
+
+class Statistics(NamedTuple):
+    """What one pass over the clouds tells.
+
+    thetas : tuple of two MixtureParameters, where it was made; with tempered weights
+    steps : tuple of two EMStep
+    likelihood : float, ℓ + ℓ'
+    shares, means, covariances : ndarray, s, m̂ and Ŝ of all components, those of the source first
+    """
+
+    thetas: tuple
+    steps: tuple
+    likelihood: float
+    shares: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+
+
+class Evaluation(NamedTuple):
+    """J at a state, and its gradient.
+
+    state : CoupledState
+        With the plan that was solved for, if it is no variable.
+    likelihood : float, ℓ + ℓ'
+    objective : float, J
+    shares : ndarray of shape (K + L,), s of both mixtures
+    costs : ndarray of shape (K, L)
+    weights_bar : tuple of two ndarrays, gradient where the plan is solved for
+    plan_bar : ndarray of shape (K, L), gradient where the plan carries the weights
+    means_bar, factors_bar : ndarray, as in the state
+    """
+
+    state: CoupledState
+    likelihood: float
+    objective: float
+    shares: np.ndarray
+    costs: np.ndarray
+    weights_bar: tuple
+    plan_bar: np.ndarray
+    means_bar: np.ndarray
+    factors_bar: np.ndarray
+
+
+def factors_of(theta):
+    """Cholesky factors or standard deviations of every component."""
+    kind, shape = theta.covariance_type, theta.means.shape
+    if kind in ("full", "tied"):
+        return np.broadcast_to(np.linalg.cholesky(theta.covariances), (*shape, shape[1]))
+    deviations = np.sqrt(theta.covariances)
+    return deviations if kind == "diag" else np.broadcast_to(deviations[:, None], shape)
+
+
+def state_of(source, target, plan):
+    """The state of two `MixtureParameters` of one covariance type."""
+    return CoupledState(
+        (source.weights, target.weights),
+        np.concatenate([source.means, target.means]),
+        np.concatenate([factors_of(source), factors_of(target)]),
+        plan,
+    )
+
+
+def mixtures_of(state, kind):
+    """The two `MixtureParameters` of a state."""
+    n_source = len(state.weights[0])
+    parts = slice(None, n_source), slice(n_source, None)
+    mixtures = []
+    for part, weights in zip(parts, state.weights, strict=True):
+        factors = state.factors[part]
+        if kind in ("full", "tied"):
+            factors = factors[0] if kind == "tied" else factors
+            covariances = factors @ np.swapaxes(factors, -1, -2)
+        else:
+            covariances = (factors if kind == "diag" else factors[:, 0]) ** 2
+        mixtures.append(MixtureParameters(weights, state.means[part], covariances, kind))
+    return tuple(mixtures)
+
+
+def evaluate(problem, state):
+    """J and its gradient.
+
+    Parameters
+    ----------
+    problem : CouplingProblem
+    state : CoupledState
+
+    Returns
+    -------
+    evaluation : Evaluation
+    """
+    return evaluation_of(problem, state, statistics_of(problem, state))
+
+
+def statistics_of(problem, state):
+    """One pass over each cloud."""
+    steps, thetas = [], []
+    mixtures = mixtures_of(state, problem.covariance_type)
+    for cloud, theta in zip((problem.source, problem.target), mixtures, strict=True):
+        weights = np.maximum(theta.weights, _LEAST_WEIGHT)
+        if problem.reg_is_likelihood:
+            weights = weights * np.exp(-0.5 * cloud.reg_covar * inverse_traces(theta))
+        theta = replace(theta, weights=weights)
+        thetas.append(theta)
+        steps.append(em_step(cloud, theta))
+    updated = [step.parameters for step in steps]
+    return Statistics(
+        tuple(thetas),
+        tuple(steps),
+        float(steps[0].lower_bound + steps[1].lower_bound),
+        np.concatenate([theta.weights for theta in updated]),
+        np.concatenate([theta.means for theta in updated]),
+        _of_components(updated),
+    )
+
+
+def inverse_traces(theta):
+    """tr Σ_k⁻¹."""
+    kind, n_features = theta.covariance_type, theta.n_features
+    factors = precisions_of(theta.covariances, kind, n_features).factors
+    squares = factors * factors
+    if kind == "spherical":
+        return n_features * squares
+    return squares.reshape(1 if kind == "tied" else len(squares), -1).sum(axis=1)
+
+
+def evaluation_of(problem, state, statistics):
+    """J and its gradient from the statistics; the part of the size of the mixtures."""
+    tau, shares = problem.transport_weight, statistics.shares
+    shift = statistics.means - state.means
+    if state.factors.ndim == 3:
+        whitening = np.linalg.inv(state.factors)
+        transposed = np.swapaxes(whitening, 1, 2)
+        shift = (whitening @ shift[:, :, None])[:, :, 0]
+        excess = whitening @ statistics.covariances @ transposed
+        excess += shift[:, :, None] * shift[:, None, :]
+        excess.reshape(len(excess), -1)[:, :: shift.shape[1] + 1] -= 1.0
+        excess *= shares[:, None, None]
+        means_bar = (transposed @ shift[:, :, None])[:, :, 0] * shares[:, None]
+        factors_bar = transposed @ excess
+    else:
+        whitening = 1.0 / state.factors
+        shift = whitening * shift
+        excess = whitening * whitening * statistics.covariances + shift * shift - 1.0
+        excess *= shares[:, None]
+        means_bar = whitening * shift * shares[:, None]
+        factors_bar = whitening * excess
+
+    costs, mean_gaps, factor_gaps, target_gaps = _costs_and_gaps(state)
+    n_source = len(state.plan)
+    ratios = shares / np.maximum(np.concatenate(state.weights), _LEAST_WEIGHT)
+    ratios = ratios[:n_source], ratios[n_source:]
+    plan_bar = ratios[0][:, None] + ratios[1] - tau * costs
+    if problem.plan_is_free:
+        value = plan_value(state.plan, *state.weights, costs, problem.reg)
+        if problem.reg > 0:
+            plan_bar = plan_bar - tau * problem.reg * _surprise(state)
+    else:
+        solved = solve_plan(problem, state.weights, costs)
+        value, state = solved.value, state._replace(plan=solved.plan)
+        ratios = tuple(
+            ratio - tau * mass_gradient(potential, problem.reg, penalty)
+            for ratio, potential, penalty in zip(
+                ratios, solved.potentials, problem.penalties, strict=True
+            )
+        )
+    plan = state.plan
+    objective = statistics.likelihood - tau * value
+    flow = 2.0 * tau * plan
+    means_bar[:n_source] -= np.einsum("kl,kla->ka", flow, mean_gaps)
+    means_bar[n_source:] += np.einsum("kl,kla->la", flow, mean_gaps)
+    factors_bar[:n_source] -= np.einsum("kl,kl...->k...", flow, factor_gaps)
+    factors_bar[n_source:] += np.einsum("kl,kl...->l...", flow, target_gaps)
+    return Evaluation(
+        state,
+        statistics.likelihood,
+        float(objective),
+        shares,
+        costs,
+        ratios,
+        plan_bar,
+        means_bar,
+        factors_bar,
+    )
+
+
+def starting_state(problem, source, target):
+    """The state of two `MixtureParameters`, with the best plan between them."""
+    source, target = (_normalized(theta) for theta in (source, target))
+    state = state_of(source, target, np.zeros((source.n_components, target.n_components)))
+    costs = _costs_and_gaps(state)[0]
+    return state._replace(plan=solve_plan(problem, state.weights, costs).plan)
+
+
+def _normalized(theta):
+    """In float64, with weights that sum to one in it."""
+    weights, means, covariances = (np.asarray(part, dtype=np.float64) for part in theta)
+    return MixtureParameters(weights / weights.sum(), means, covariances, theta.covariance_type)
+
+
+def _surprise(state):
+    """log(P_kl / (w_k w'_l)), finite where something is zero."""
+    plan, w, v = (np.log(np.maximum(part, _TINY)) for part in (state.plan, *state.weights))
+    return plan - w[:, None] - v
+
+
+def solve_plan(problem, weights, costs):
+    """The optimal plan of the problem's variant. Its solver complains only after the fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return optimal_plan(*weights, costs, problem.reg, problem.penalties)
+
+
+def _of_components(mixtures):
+    """Ŝ of all components: matrices, or their diagonals."""
+    stack = []
+    for theta in mixtures:
+        shape = theta.means.shape
+        covariances = theta.covariances
+        if theta.covariance_type == "tied":
+            covariances = np.broadcast_to(covariances, (*shape, shape[1]))
+        elif theta.covariance_type == "spherical":
+            covariances = np.broadcast_to(covariances[:, None], shape)
+        stack.append(covariances)
+    return np.concatenate(stack)
+
+
+def _costs_and_gaps(state):
+    """C, the gaps m_k − m'_l and D_kl, and D_kl R_klᵀ."""
+    n_source = len(state.plan)
+    mean_gaps = state.means[:n_source, None] - state.means[n_source:]
+    factors, target_factors = state.factors[:n_source, None], state.factors[n_source:]
+    if state.factors.ndim == 2:
+        gaps = target_gaps = factors - target_factors
+        squares = (gaps * gaps).sum(axis=-1)
+    else:
+        rotations = nearest_rotations(factors, target_factors)
+        gaps = factors - target_factors @ rotations
+        target_gaps = gaps @ np.swapaxes(rotations, -1, -2)
+        squares = (gaps * gaps).sum(axis=(-2, -1))
+    return (mean_gaps * mean_gaps).sum(axis=-1) + squares, mean_gaps, gaps, target_gaps

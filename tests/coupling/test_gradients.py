@@ -1,0 +1,122 @@
+"""Gradients through a coupled fit, against fits of moved data."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from coupled_problems import TYPES, VARIANTS, separated_problem
+from naive import inner_product, random_cotangent
+from sklearn.exceptions import ConvergenceWarning
+
+from skgmmot.coupling.gradients import data_cotangents
+from skgmmot.coupling.maximize import maximize
+from skgmmot.coupling.objective import mixtures_of
+from skgmmot.em.gradients import one_step_vjp
+from skgmmot.em.problem import em_problem
+from skgmmot.em.step import em_step
+
+STRICT = {"max_iter": 500, "tol": 1e-9, "residual_tol": 1e-10}
+
+
+def with_data(problem, X, Y):
+    clouds = [
+        em_problem(
+            data, covariance_type=problem.covariance_type, reg_covar=problem.source.reg_covar
+        )
+        for data in (X, Y)
+    ]
+    return problem._replace(source=clouds[0], target=clouds[1])
+
+
+def tangent_by_differences(problem, state, directions, h=1e-3):
+    """θ̇ of both mixtures, by fourth-order differences of fits to moved data."""
+
+    def fit(t):
+        X, Y = (
+            cloud.X + t * direction
+            for cloud, direction in zip((problem.source, problem.target), directions, strict=True)
+        )
+        end = maximize(with_data(problem, X, Y), state, **STRICT).evaluation.state
+        return mixtures_of(end, problem.covariance_type)
+
+    near, back, far, far_back = fit(h), fit(-h), fit(2 * h), fit(-2 * h)
+    tangents = []
+    for side in range(2):
+        parts = [
+            (8 * (a - b) - (c - d)) / (12 * h)
+            for a, b, c, d in zip(near[side], back[side], far[side], far_back[side], strict=True)
+        ]
+        tangents.append(replace(near[side], weights=parts[0], means=parts[1], covariances=parts[2]))
+    return tangents
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "unbalanced"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_implicit_gradient_is_that_of_fits_to_moved_data(kind, name):
+    problem, state = separated_problem(kind, reg_covar=0.02, **VARIANTS[name])
+    state = maximize(problem, state, **STRICT).evaluation.state
+    rng = np.random.default_rng(1)
+    pair = mixtures_of(state, kind)
+    cotangents = [random_cotangent(rng, theta) for theta in pair]
+    directions = [rng.normal(size=cloud.X.shape) for cloud in (problem.source, problem.target)]
+    found, solve = data_cotangents(problem, state, cotangents, mode="implicit", tol=1e-6)
+    assert solve.residual < 1e-6 and not solve.singular
+    along = sum((bar.X * direction).sum() for bar, direction in zip(found, directions, strict=True))
+    tangents = tangent_by_differences(problem, state, directions)
+    expected = sum(inner_product(c, t) for c, t in zip(cotangents, tangents, strict=True))
+    # fits end at a residual of about 1e-8, which the differences divide by h
+    assert along == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_implicit_gradient_reaches_the_accuracy_that_is_asked():
+    problem, state = separated_problem("full")
+    end = maximize(problem, state, **STRICT).evaluation.state
+    rng = np.random.default_rng(2)
+    cotangents = [random_cotangent(rng, theta) for theta in mixtures_of(end, "full")]
+    found, solve = data_cotangents(problem, end, cotangents, mode="implicit", tol=1e-8)
+    assert solve.residual < 1e-8 and np.isfinite(found[0].X).all()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_one_step_is_the_gradient_of_an_em_step_without_transport(kind):
+    problem, state = separated_problem(kind)
+    problem = problem._replace(transport_weight=0.0)
+    state = maximize(problem, state, **STRICT).evaluation.state
+    rng = np.random.default_rng(3)
+    pair = mixtures_of(state, kind)
+    cotangents = [random_cotangent(rng, theta) for theta in pair]
+    # the plan carries the weights, and a step moves it in a way of its own
+    cotangents = [replace(c, weights=0 * c.weights) for c in cotangents]
+    found, solve = data_cotangents(problem, state, cotangents, mode="one_step", tol=1e-6)
+    assert solve is None
+    clouds = problem.source, problem.target
+    for cloud, theta, cotangent, bar in zip(clouds, pair, cotangents, found, strict=True):
+        expected = one_step_vjp(cloud, theta, em_step(cloud, theta), cotangent).data
+        # sweeps end at a residual of about 1e-8, and only at an optimum are the two the same
+        np.testing.assert_allclose(bar.X, expected, atol=1e-5)
+
+
+def test_implicit_says_where_it_does_not_hold():
+    problem, state = separated_problem()
+    cotangents = [random_cotangent(np.random.default_rng(0), t) for t in mixtures_of(state, "full")]
+    with pytest.warns(ConvergenceWarning, match="residual"):
+        data_cotangents(
+            problem,
+            maximize(problem, state, max_iter=4, tol=0, residual_tol=0).evaluation.state,
+            cotangents,
+            mode="implicit",
+            tol=1e-6,
+        )
+
+
+def test_implicit_says_that_the_support_is_about_to_change():
+    problem, state = separated_problem()
+    end = maximize(problem, state, **STRICT).evaluation.state
+    plan = end.plan.copy()
+    row, column = np.argwhere(plan == 0)[0]
+    plan[row, column] = 1e-9
+    plan /= plan.sum()
+    touched = end._replace(plan=plan, weights=(plan.sum(axis=1), plan.sum(axis=0)))
+    cotangents = [random_cotangent(np.random.default_rng(0), t) for t in mixtures_of(end, "full")]
+    with pytest.warns(ConvergenceWarning, match="support"):
+        data_cotangents(problem, touched, cotangents, mode="implicit", tol=1e-3)
