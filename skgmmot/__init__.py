@@ -1,5 +1,6 @@
 """Differentiable and comparable Gaussian mixtures for scikit-learn."""
 
+from .coupled import CoupledGMMFitter
 from .flow import MixtureFlow, mixture_flow
 from .metrics import mixture_wasserstein, pairwise_mixture_wasserstein
 from .mixture import DifferentiableGaussianMixture
@@ -10,6 +11,7 @@ from .transport.mixture import MixtureTransport, mixture_transport
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "CoupledGMMFitter",
     "DifferentiableGaussianMixture",
     "MixtureFlow",
     "MixtureParameters",

@@ -1,0 +1,79 @@
+"""Which rows are source and which are target: the labels of two domains."""
+
+import numpy as np
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+_CURE = (
+    "Pass sample_domain (or y) with one label for each row: a label that is not negative for the "
+    "source and a negative one for the target, or any two labels, of which the first in sorted "
+    "order is the source. For two separate arrays there is fit_pair."
+)
+
+
+def two_domains(sample_domain, y, X):
+    """The labels of source and target, and which rows are of the source.
+
+    Parameters
+    ----------
+    sample_domain : array-like of shape (n_samples,), or None
+        None: ``y`` takes its place.
+    y : array-like of shape (n_samples,), or None
+    X : array, for its number of rows
+
+    Returns
+    -------
+    domains : tuple of the two labels
+    is_source : ndarray of shape (n_samples,), bool
+
+    Raises
+    ------
+    ValueError
+        If there are no labels, or not two of them.
+    """
+    name = "y" if sample_domain is None else "sample_domain"
+    labels = y if sample_domain is None else sample_domain
+    if labels is None:
+        raise ValueError(
+            "requires y to be passed, but the target y is None: neither sample_domain nor y "
+            f"tells the two domains apart. {_CURE}"
+        )
+    labels = _checked(labels, X, name)
+    found = np.unique(labels)
+    if len(found) != 2:
+        shown = ", ".join(map(repr, found[:5].tolist())) + (", …" if len(found) > 5 else "")
+        raise ValueError(
+            f"{name} must have two distinct labels, one for each domain; got {len(found)} "
+            f"class{'' if len(found) == 1 else 'es'}: {shown}. {_CURE}"
+        )
+    first, second = found.tolist()
+    # of two numbers, one of them negative, skada's convention: the negative one is the target
+    if np.issubdtype(found.dtype, np.number) and first < 0 <= second:
+        first, second = second, first
+    return (first, second), labels == first
+
+
+def rows_of_source(sample_domain, X, domains):
+    """Which rows are of the source, for labels that the fit has seen.
+
+    Raises
+    ------
+    ValueError
+        If there is a label that is neither of the two.
+    """
+    labels = _checked(sample_domain, X, "sample_domain")
+    is_source, is_target = labels == domains[0], labels == domains[1]
+    if not (is_source | is_target).all():
+        unknown = np.unique(labels[~(is_source | is_target)])[0:1].tolist()[0]
+        raise ValueError(
+            f"sample_domain: the label {unknown!r} is not one of the fit, which are "
+            f"{domains[0]!r} for the source and {domains[1]!r} for the target."
+        )
+    return is_source
+
+
+def _checked(labels, X, name):
+    labels = column_or_1d(labels)
+    check_consistent_length(X, labels)
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError(f"{name} contains NaN or infinity. {_CURE}")
+    return labels
