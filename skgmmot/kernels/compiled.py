@@ -172,20 +172,36 @@ def summary(X, sample_weight, bounds, sums, lowest, highest, checks):
     ``checks`` are weighted sums with factors that depend on the row as if at random: two data
     sets that agree in them are the same.
     """
-    n_features = X.shape[1]
+    n_samples, n_features = X.shape
+    rows, halves = aligned(n_features + 1), aligned(2)
+    least, most = halves[0], halves[1]
+    weight, factor = np.empty(BLOCK), np.empty(BLOCK)
+    nowhere = np.zeros(n_features)
     for segment in range(bounds.size - 1):
-        total, check = sums[segment], checks[segment]
-        low, high = lowest[segment], highest[segment]
-        first = bounds[segment]
         for a in range(n_features):
-            low[a] = X[first, a]
-            high[a] = X[first, a]
-        for i in range(first, bounds[segment + 1]):
-            weight = sample_weight[i] if sample_weight.size else 1.0
-            factor = 1.0 + ((i * 2654435761) & 0xFFFF)  # Knuth's multiplicative hash
+            lowest[segment, a] = highest[segment, a] = X[bounds[segment], a]
+        for start in range(bounds[segment], bounds[segment + 1], BLOCK):
+            count = min(BLOCK, n_samples - start)
+            load_rows(X, start, nowhere, False, rows)
+            load_weights(sample_weight, start, n_samples, weight)
+            for i in range(BLOCK):  # Knuth's multiplicative hash
+                factor[i] = weight[i] * (1.0 + (((start + i) * 2654435761) & 0xFFFF))
             for a in range(n_features):
-                x = float(X[i, a])
-                total[a] += weight * x
-                check[a] += weight * x * factor
-                low[a] = min(low[a], x)
-                high[a] = max(high[a], x)
+                x = rows[1 + a]
+                x[count:] = x[0]
+                total, check = 0.0, 0.0
+                for i in range(BLOCK):
+                    total += weight[i] * x[i]
+                    check += factor[i] * x[i]
+                    least[i] = x[i]
+                    most[i] = x[i]
+                half = BLOCK // 2
+                while half > 0:
+                    for i in range(half):
+                        least[i] = min(least[i], least[i + half])
+                        most[i] = max(most[i], most[i + half])
+                    half //= 2
+                sums[segment, a] += total
+                checks[segment, a] += check
+                lowest[segment, a] = min(lowest[segment, a], least[0])
+                highest[segment, a] = max(highest[segment, a], most[0])

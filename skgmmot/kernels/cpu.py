@@ -52,12 +52,12 @@ def _read_only(array):
 
 
 @lru_cache(maxsize=256)
-def _segments(n_samples, n_features, shape=(4, 4)):
+def _segments(n_samples, n_features, shape=(0, 0)):
     """Row numbers at which segments start and end, whole blocks each."""
     n_components, size = shape
     n_blocks = -(-n_samples // BLOCK)
     cost = n_blocks * BLOCK * (n_components * (0.05 * size + 0.7) + n_features)
-    limit = min(_MAX_SEGMENTS, max(8, _MAX_SUMS_BYTES // (8 * n_components * size)))
+    limit = min(_MAX_SEGMENTS, max(8, _MAX_SUMS_BYTES // (8 * n_components * size + 1)))
     wanted = 1
     while wanted < limit and wanted * _SEGMENT_COST < cost:
         wanted *= 2
