@@ -10,17 +10,89 @@ from .em.problem import em_problem, logits_of
 from .em.step import log_density
 from .kernels import cpu
 from .kernels.threads import effective_n_threads
-from .parameters import MixtureParameters
+from .parameters import MixtureParameters, as_parameters
 
 _CHUNK = 65_536  # rows of which responsibilities are in memory at a time
 
 
 class MixtureDensity:
-    """Prediction, likelihood, criteria and sampling.
+    """Prediction, likelihood, criteria and sampling, also for parameters that were given.
 
     Mixed into estimators that have the attributes ``weights_``, ``means_`` and ``covariances_``
     and the parameters ``covariance_type``, ``random_state`` and ``n_jobs``.
     """
+
+    @classmethod
+    def from_parameters(cls, weights, means, covariances, *, covariance_type="full", **params):
+        """A fitted estimator with given parameters, without data.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+        means : array-like of shape (n_components, n_features)
+        covariances : array-like, in the shape of ``covariance_type``
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        **params : constructor parameters
+
+        Returns
+        -------
+        mixture : DifferentiableGaussianMixture
+
+        Raises
+        ------
+        ValueError
+            If shapes do not match, weights are negative or do not sum to one, or a covariance
+            is not symmetric positive definite.
+
+        Examples
+        --------
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> mixture = DifferentiableGaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], covariance_type="spherical"
+        ... )
+        >>> mixture.predict([[1.0], [3.0]])
+        array([0, 1])
+        """
+        means = np.asarray(means)
+        dtype = np.float32 if means.dtype == np.float32 else np.float64
+        theta = as_parameters(
+            MixtureParameters(weights, means, covariances, covariance_type), "from_parameters"
+        )
+        mixture = cls(theta.n_components, covariance_type=covariance_type, **params)
+        mixture._set_parameters(theta, dtype)
+        mixture.n_features_in_ = theta.n_features
+        mixture.n_iter_ = mixture.n_evaluations_ = 0
+        mixture.lower_bounds_, mixture.converged_ = [], False
+        return mixture
+
+    @classmethod
+    def from_mixture(cls, mixture, **params):
+        """A fitted estimator with the parameters of another mixture.
+
+        Parameters
+        ----------
+        mixture : fitted estimator (for instance of scikit-learn), MixtureParameters or tuple
+        **params : constructor parameters
+
+        Returns
+        -------
+        mixture : DifferentiableGaussianMixture
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.mixture import GaussianMixture
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> X = load_iris().data
+        >>> theirs = GaussianMixture(3, random_state=0).fit(X)
+        >>> ours = DifferentiableGaussianMixture.from_mixture(theirs)
+        >>> bool(abs(ours.score(X) - theirs.score(X)) < 1e-10)
+        True
+        """
+        weights, means, covariances = theta = as_parameters(mixture, "mixture", dtype=None)
+        return cls.from_parameters(
+            weights, means, covariances, covariance_type=theta.covariance_type, **params
+        )
 
     @property
     def parameters_(self):

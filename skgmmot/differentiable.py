@@ -60,7 +60,8 @@ class DifferentiableFit:
         ------
         ValueError
             If the mode is unknown, the cotangent does not match the mixture, or ``unrolled`` is
-            given data, weights or options that are not those of the fit.
+            given data, weights or options that are not those of the fit, or a fit whose
+            ``acceleration`` is not None.
         RuntimeError
             If the linear system of ``implicit`` could not be solved.
 
@@ -255,6 +256,12 @@ class DifferentiableFit:
             raise ValueError(
                 "mode='unrolled' differentiates the steps of a fit, but these parameters were "
                 "given. Call fit, or use mode='implicit' or 'one_step'."
+            )
+        if mode == "unrolled" and not path.plain:
+            raise ValueError(
+                "mode='unrolled' differentiates plain EM steps, and needs a fit with "
+                f"acceleration=None; this one had acceleration={self.acceleration!r}. Fit again, "
+                "or use mode='implicit', which asks only where the fit ended."
             )
         return problem, path
 

@@ -17,7 +17,7 @@ from .em.fixed_point import iterate
 from .em.initialization import initial_parameters
 from .em.problem import em_problem
 from .kernels.threads import effective_n_threads
-from .parameters import COVARIANCE_TYPES, MixtureParameters, as_parameters, initial_parts
+from .parameters import COVARIANCE_TYPES, MixtureParameters, initial_parts
 
 
 class DifferentiableGaussianMixture(
@@ -45,8 +45,9 @@ class DifferentiableGaussianMixture(
     reg_covar : float, default=1e-6
         Added to the diagonal of covariances, in squared units of the data.
     max_iter : int, default=1000
-        Number of EM steps at most. More than scikit-learn's 100, because ``residual_tol``
-        asks for more steps and a step costs far less. With 0 the initial parameters are kept.
+        Number of EM steps at most, counting each pass over the data that ``acceleration``
+        makes. More than scikit-learn's 100, because ``residual_tol`` asks for more steps and a
+        step costs far less. With 0 the initial parameters are kept.
     n_init : int, default=1
         Number of restarts; the one with the highest lower bound is kept. A restart that fails
         is skipped with a warning.
@@ -65,8 +66,14 @@ class DifferentiableGaussianMixture(
     fixed_weights : bool, default=False
         Whether the weights stay at ``weights_init`` (uniform if None) throughout; Algorithm 2
         of Boïté et al. (2025).
-    acceleration : None, default=None
-        Plain EM steps.
+    acceleration : {None, "anderson", "newton"}, default=None
+        ``newton`` (Newton-Krylov in a trust region, with exact derivatives) and ``anderson``
+        (Anderson mixing) take far fewer passes over the data where EM is slow, because
+        components overlap. Both begin after 20 plain steps, and refuse moves that lose
+        likelihood. None: plain EM, whose iterates are those of scikit-learn, and the only one
+        that can be unrolled; the others may climb to another maximum.
+    anderson_depth : int, default=10
+        Number of steps that ``anderson`` looks back on.
     random_state : int, RandomState instance or None, default=None
         Seeds the initialization and `sample`.
     warm_start : bool, default=False
@@ -94,6 +101,9 @@ class DifferentiableGaussianMixture(
         Whether both ``tol`` and ``residual_tol`` were met.
     n_iter_ : int
         Number of EM steps of the best restart.
+    n_evaluations_ : int
+        Number of its passes over the data: steps, and with ``acceleration`` also moves that
+        were refused and products with the derivative of a step.
     lower_bound_ : float
         Mean log-likelihood before the last step.
     lower_bounds_ : list of float
@@ -147,7 +157,8 @@ class DifferentiableGaussianMixture(
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
         "fixed_weights": ["boolean"],
-        "acceleration": [None],
+        "acceleration": [StrOptions({"anderson", "newton"}), None],
+        "anderson_depth": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
@@ -172,6 +183,7 @@ class DifferentiableGaussianMixture(
         precisions_init=None,
         fixed_weights=False,
         acceleration=None,
+        anderson_depth=10,
         random_state=None,
         warm_start=False,
         verbose=0,
@@ -192,82 +204,12 @@ class DifferentiableGaussianMixture(
         self.precisions_init = precisions_init
         self.fixed_weights = fixed_weights
         self.acceleration = acceleration
+        self.anderson_depth = anderson_depth
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.n_jobs = n_jobs
-
-    @classmethod
-    def from_parameters(cls, weights, means, covariances, *, covariance_type="full", **params):
-        """A fitted estimator with given parameters, without data.
-
-        Parameters
-        ----------
-        weights : array-like of shape (n_components,)
-        means : array-like of shape (n_components, n_features)
-        covariances : array-like, in the shape of ``covariance_type``
-        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        **params : constructor parameters
-
-        Returns
-        -------
-        mixture : DifferentiableGaussianMixture
-
-        Raises
-        ------
-        ValueError
-            If shapes do not match, weights are negative or do not sum to one, or a covariance
-            is not symmetric positive definite.
-
-        Examples
-        --------
-        >>> from skgmmot import DifferentiableGaussianMixture
-        >>> mixture = DifferentiableGaussianMixture.from_parameters(
-        ...     [0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], covariance_type="spherical"
-        ... )
-        >>> mixture.predict([[1.0], [3.0]])
-        array([0, 1])
-        """
-        means = np.asarray(means)
-        dtype = np.float32 if means.dtype == np.float32 else np.float64
-        theta = as_parameters(
-            MixtureParameters(weights, means, covariances, covariance_type), "from_parameters"
-        )
-        mixture = cls(theta.n_components, covariance_type=covariance_type, **params)
-        mixture._set_parameters(theta, dtype)
-        mixture.n_features_in_ = theta.n_features
-        mixture.n_iter_, mixture.lower_bounds_, mixture.converged_ = 0, [], False
-        return mixture
-
-    @classmethod
-    def from_mixture(cls, mixture, **params):
-        """A fitted estimator with the parameters of another mixture.
-
-        Parameters
-        ----------
-        mixture : fitted estimator (for instance of scikit-learn), MixtureParameters or tuple
-        **params : constructor parameters
-
-        Returns
-        -------
-        mixture : DifferentiableGaussianMixture
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from sklearn.mixture import GaussianMixture
-        >>> from skgmmot import DifferentiableGaussianMixture
-        >>> X = load_iris().data
-        >>> theirs = GaussianMixture(3, random_state=0).fit(X)
-        >>> ours = DifferentiableGaussianMixture.from_mixture(theirs)
-        >>> bool(abs(ours.score(X) - theirs.score(X)) < 1e-10)
-        True
-        """
-        weights, means, covariances = theta = as_parameters(mixture, "mixture", dtype=None)
-        return cls.from_parameters(
-            weights, means, covariances, covariance_type=theta.covariance_type, **params
-        )
 
     def fit(self, X, y=None, *, sample_weight=None):
         """Fit the mixture by EM.
@@ -366,6 +308,8 @@ class DifferentiableGaussianMixture(
                         residual_tol=self.residual_tol,
                         previous_bound=getattr(self, "lower_bound_", -np.inf) if warm else -np.inf,
                         callback=printing(self.verbose, self.verbose_interval, on_step),
+                        acceleration=self.acceleration,
+                        depth=self.anderson_depth,
                     )
                 except CollapsedComponentError as error:
                     failures.append(error)
@@ -393,6 +337,7 @@ class DifferentiableGaussianMixture(
         self._path = result.path
         self.converged_ = result.converged
         self.n_iter_ = len(result.lower_bounds)
+        self.n_evaluations_ = result.n_evaluations
         self.lower_bound_ = lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.residual_ = result.residual
@@ -404,7 +349,7 @@ class DifferentiableGaussianMixture(
             complaints.append(
                 f"EM did not converge in {self.n_iter_} steps: the residual is "
                 f"{result.residual:.3g} (residual_tol={self.residual_tol:.3g}). Increase max_iter "
-                "or residual_tol, or try other init_params."
+                "or residual_tol, set acceleration='newton', or try other init_params."
             )
         if result.last.lost is not None:
             lost = ", ".join(map(str, np.flatnonzero(result.last.lost)))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..parameters import MixtureParameters
+from .acceleration import accelerator
 from .exponential_family import precisions_of
 from .step import EMStep, em_step
 
@@ -22,23 +23,25 @@ class Path:
     ----------
     start : MixtureParameters, θ_0
     max_bytes : int
+    plain : bool, default=True
+        Whether all steps are plain EM steps. Of others only the last is kept: there is nothing to
+        unroll.
     """
 
-    def __init__(self, start, max_bytes=_PATH_BYTES):
+    def __init__(self, start, max_bytes=_PATH_BYTES, *, plain=True):
         self.start = start
+        self.plain = plain
         self._max_bytes = max_bytes
         self.length = 0
         self.previous, self.last = start, None  # θ_{T-1}, and the step from it
         self._stride = 1
         self._kept = []  # steps number stride, 2 stride, …, counted from 1
 
-    def append(self, step):
-        """Record an `EMStep`."""
+    def append(self, step, theta=None):
+        """Record an `EMStep` from θ, by default from where the last one ended."""
         self.length += 1
-        if self.last is not None:
-            self.previous = self.last.parameters
-        self.last = step
-        if self.length % self._stride:
+        self.previous, self.last = self.end if theta is None else theta, step
+        if not self.plain or self.length % self._stride:
             return
         self._kept.append(step)
         if len(self._kept) > max(self._max_bytes // step.nbytes, self._stride):
@@ -77,6 +80,7 @@ class EMResult(NamedTuple):
     last : EMStep, from θ_T
     residual : float, the scaled size of F(θ_T) - θ_T
     converged : bool
+    n_evaluations : int, passes over the data: steps, and what their acceleration took
     """
 
     parameters: MixtureParameters
@@ -85,6 +89,7 @@ class EMResult(NamedTuple):
     last: EMStep
     residual: float
     converged: bool
+    n_evaluations: int
 
 
 def scaled_change(new, old):
@@ -113,8 +118,21 @@ def scaled_change(new, old):
     return float(np.sqrt(np.max([(moved * moved).max(), step.max(), spread.max()])))
 
 
-def iterate(problem, theta, *, max_iter, tol, residual_tol, previous_bound=-np.inf, callback=None):
+def iterate(
+    problem,
+    theta,
+    *,
+    max_iter,
+    tol,
+    residual_tol,
+    previous_bound=-np.inf,
+    callback=None,
+    acceleration=None,
+    depth=10,
+):
     """Run EM from θ until the lower bound and the parameters have settled.
+
+    The last step is a plain one, however θ_{T-1} was reached.
 
     Parameters
     ----------
@@ -122,7 +140,7 @@ def iterate(problem, theta, *, max_iter, tol, residual_tol, previous_bound=-np.i
     theta : MixtureParameters
         θ_0.
     max_iter : int
-        Number of steps at most.
+        Number of passes over the data at most: of steps, without acceleration.
     tol : float
         A step that gains less than this in the lower bound may be the last.
     residual_tol : float
@@ -131,25 +149,34 @@ def iterate(problem, theta, *, max_iter, tol, residual_tol, previous_bound=-np.i
         Lower bound of the step before, when a run is continued.
     callback : callable(n_iter, theta, change, converged), default=None
         Called after each step, with the gain of the lower bound; a true answer ends the run.
+    acceleration : {None, "anderson", "newton"}, default=None
+        How θ_{t+1} is chosen; None: θ_{t+1} = F(θ_t).
+    depth : int, default=10
+        Of ``"anderson"``.
 
     Returns
     -------
     result : EMResult
     """
-    path, converged, lower_bounds = Path(theta), False, []
-    for n_iter in range(1, max_iter + 1):
-        previous = theta
-        step = em_step(problem, previous)
-        path.append(step)
-        theta, lower_bound = step.parameters, step.lower_bound
-        lower_bounds.append(lower_bound)
-        change, previous_bound = lower_bound - previous_bound, lower_bound
+    chooser = accelerator(acceleration, depth)
+    path, converged, lower_bounds = Path(theta, plain=chooser.plain), False, []
+    n_evaluations, step = 0, None
+    while n_evaluations < max_iter:
+        if step is None:
+            step = em_step(problem, theta)
+        path.append(step, theta)
+        lower_bounds.append(step.lower_bound)
+        n_evaluations = len(lower_bounds) + chooser.n_extra
+        change, previous_bound = step.lower_bound - previous_bound, step.lower_bound
         converged = abs(change) < tol and (
-            residual_tol == np.inf or scaled_change(theta, previous) < residual_tol
+            residual_tol == np.inf or scaled_change(step.parameters, theta) < residual_tol
         )
-        stop = callback is not None and callback(n_iter, theta, change, converged)
-        if converged or stop:
+        stop = callback is not None and callback(
+            len(lower_bounds), step.parameters, change, converged
+        )
+        if converged or stop or n_evaluations >= max_iter:
             break
-    last = em_step(problem, theta)
-    residual = scaled_change(last.parameters, theta)
-    return EMResult(theta, path, lower_bounds, last, residual, converged)
+        theta, step = chooser.move(problem, theta, step, max_iter - n_evaluations)
+    last = em_step(problem, path.end)
+    residual = scaled_change(last.parameters, path.end)
+    return EMResult(path.end, path, lower_bounds, last, residual, converged, n_evaluations)
