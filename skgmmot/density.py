@@ -108,13 +108,21 @@ class MixtureDensity:
         parts = (np.asarray(part, dtype=np.float64) for part in self.parameters_)
         return MixtureParameters(*parts, self.covariance_type)
 
-    def _problem(self, X):
+    def _problem(self, X, *, temperature=1.0):
         """The parameters and checked data, as the pure functions take them."""
         check_is_fitted(self)
         X = self._validate_X(X, reset=False)
-        n_threads = effective_n_threads(self.n_jobs)
-        problem = em_problem(X, covariance_type=self.covariance_type, n_threads=n_threads)
+        problem = em_problem(
+            X,
+            covariance_type=self.covariance_type,
+            temperature=temperature,
+            n_threads=effective_n_threads(self.n_jobs),
+        )
         return problem, self._theta
+
+    @property
+    def _last_temperature(self):
+        return checked_temperatures(getattr(self, "temperature", 1.0))[-1]
 
     def _validate_X(self, X, *, reset, ensure_min_samples=1):
         X = validate_data(
@@ -128,7 +136,7 @@ class MixtureDensity:
         return np.asarray(X)  # a plain array of a memory map
 
     def score_samples(self, X):
-        """Log-likelihood of each sample.
+        """Log-likelihood of each sample, whatever the temperature.
 
         Parameters
         ----------
@@ -144,6 +152,8 @@ class MixtureDensity:
     def score(self, X, y=None, *, sample_weight=None):
         """Mean log-likelihood of the samples.
 
+        At a temperature other than one this is not what EM climbs: see `free_energy`.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -157,9 +167,28 @@ class MixtureDensity:
         """
         return self._log_likelihood(X, sample_weight)[0]
 
-    def _log_likelihood(self, X, sample_weight):
+    def free_energy(self, X, *, sample_weight=None):
+        """Mean of -ε log Σ_k w_k g_k(x)^(1/ε) over the samples, at the last temperature ε.
+
+        The value of a semi-relaxed entropic transport from the samples to the components, which
+        EM at this temperature lowers (`semirelaxed_transport`). At ε = 1 it is minus `score`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None: all equal.
+
+        Returns
+        -------
+        free_energy : float
+        """
+        temperature = self._last_temperature
+        return -temperature * self._log_likelihood(X, sample_weight, temperature=temperature)[0]
+
+    def _log_likelihood(self, X, sample_weight, *, temperature=1.0):
         """Mean log-likelihood and the sum of the sample weights."""
-        problem, theta = self._problem(X)
+        problem, theta = self._problem(X, temperature=temperature)
         values = log_density(problem, theta)
         if sample_weight is None:
             return float(values.mean()), float(len(values))
@@ -178,11 +207,13 @@ class MixtureDensity:
         -------
         labels : ndarray of shape (n_samples,), int64
         """
-        problem, theta = self._problem(X)
+        problem, theta = self._problem(X, temperature=self._last_temperature)
         return cpu.labels(problem.X, logits_of(problem, theta), problem.n_threads)
 
     def predict_proba(self, X):
         """Responsibilities: the probability of each component given the sample.
+
+        At a temperature ε, they are in proportion to w_k g_k(x)^(1/ε).
 
         Parameters
         ----------
@@ -192,7 +223,7 @@ class MixtureDensity:
         -------
         responsibilities : ndarray of shape (n_samples, n_components), of the dtype of ``X``
         """
-        problem, theta = self._problem(X)
+        problem, theta = self._problem(X, temperature=self._last_temperature)
         logits = logits_of(problem, theta)
         proba = cpu.responsibilities(problem.X, logits, problem.n_threads)
         return proba.astype(problem.X.dtype, copy=False)
@@ -334,6 +365,18 @@ class MixtureDensity:
                     "the dtype of X. Scale the features, or pass X in float64."
                 )
         return cast
+
+
+def checked_temperatures(temperature):
+    """The temperatures that a fit goes through, as a list of floats."""
+    values = np.atleast_1d(np.asarray(temperature, dtype=np.float64))
+    if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(
+            f"temperature must be a positive number or a sequence of them; got {temperature!r}."
+        )
+    if (np.diff(values) > 0).any():
+        raise ValueError(f"temperature: a sequence must not increase; got {temperature!r}.")
+    return values.tolist()
 
 
 def checked_weights(sample_weight, X):

@@ -249,6 +249,7 @@ class DifferentiableFit:
             covariance_type=self.covariance_type,
             reg_covar=self.reg_covar,
             fixed_weights=self.fixed_weights,
+            temperature=self._last_temperature,
             n_threads=effective_n_threads(self.n_jobs),
         )
         path = getattr(self, "_path", None)
@@ -257,6 +258,8 @@ class DifferentiableFit:
                 "mode='unrolled' differentiates the steps of a fit, but these parameters were "
                 "given. Call fit, or use mode='implicit' or 'one_step'."
             )
+        if path is not None:
+            problem = problem.at(path.temperature)
         if mode == "unrolled" and not path.plain:
             raise ValueError(
                 "mode='unrolled' differentiates plain EM steps, and needs a fit with "
@@ -291,6 +294,7 @@ def extent_of(problem):
         problem.total_weight,
         problem.reg_covar,
         problem.fixed_weights,
+        problem.temperature,
         *problem.center,
         *problem.checks,
     )
@@ -298,6 +302,7 @@ def extent_of(problem):
 
 def _check_same_fit(problem, path):
     """Refuse to unroll steps that were not made on these data."""
+    problem, path = path.stages(problem)[0]
     if not path.length:
         return
     _, step = next(path.forwards(problem))

@@ -10,10 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .callbacks import CallbackSupportMixin, FitTasks, printing, with_callbacks
-from .density import MixtureDensity, checked_weights
+from .density import MixtureDensity, checked_temperatures, checked_weights
 from .differentiable import DifferentiableFit, extent_of
 from .em.exponential_family import CollapsedComponentError
-from .em.fixed_point import iterate
+from .em.fixed_point import anneal
 from .em.initialization import initial_parameters
 from .em.problem import em_problem
 from .kernels.threads import effective_n_threads
@@ -66,6 +66,10 @@ class DifferentiableGaussianMixture(
     fixed_weights : bool, default=False
         Whether the weights stay at ``weights_init`` (uniform if None) throughout; Algorithm 2
         of Boïté et al. (2025).
+    temperature : float or decreasing sequence of floats, default=1.0
+        ε in the responsibilities γ_ik ∝ w_k g_k(x_i)^(1/ε). One is EM; towards zero each sample
+        is given to one component, above one components share more. EM then climbs minus the
+        `free_energy`. With a sequence (annealing) EM settles at each temperature in turn.
     acceleration : {None, "anderson", "newton"}, default=None
         ``newton`` (Newton-Krylov in a trust region, with exact derivatives) and ``anderson``
         (Anderson mixing) take far fewer passes over the data where EM is slow, because
@@ -105,9 +109,10 @@ class DifferentiableGaussianMixture(
         Number of its passes over the data: steps, and with ``acceleration`` also moves that
         were refused and products with the derivative of a step.
     lower_bound_ : float
-        Mean log-likelihood before the last step.
+        Mean log-likelihood before the last step; minus the free energy where the temperature is
+        not one.
     lower_bounds_ : list of float
-        Mean log-likelihood before each step.
+        The same before each step, at the temperature of that step.
     residual_ : float
         Scaled size of F(θ) - θ at the fitted parameters, F being an EM step.
     n_features_in_ : int
@@ -157,6 +162,7 @@ class DifferentiableGaussianMixture(
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
         "fixed_weights": ["boolean"],
+        "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "acceleration": [StrOptions({"anderson", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -182,6 +188,7 @@ class DifferentiableGaussianMixture(
         means_init=None,
         precisions_init=None,
         fixed_weights=False,
+        temperature=1.0,
         acceleration=None,
         anderson_depth=10,
         random_state=None,
@@ -203,6 +210,7 @@ class DifferentiableGaussianMixture(
         self.means_init = means_init
         self.precisions_init = precisions_init
         self.fixed_weights = fixed_weights
+        self.temperature = temperature
         self.acceleration = acceleration
         self.anderson_depth = anderson_depth
         self.random_state = random_state
@@ -288,6 +296,7 @@ class DifferentiableGaussianMixture(
             fixed_weights=self.fixed_weights,
             n_threads=effective_n_threads(self.n_jobs),
         )
+        temperatures = checked_temperatures(self.temperature)
         warm = self.warm_start and hasattr(self, "weights_")
         n_restarts = 1 if warm else self.n_init
         tasks = FitTasks(self, X, sample_weight, n_restarts)
@@ -300,9 +309,10 @@ class DifferentiableGaussianMixture(
             ) as on_step:
                 try:
                     theta = self._start(problem, given, random_state, warm)
-                    result = iterate(
+                    result = anneal(
                         problem,
                         theta,
+                        temperatures[-1:] if warm else temperatures,
                         max_iter=self.max_iter,
                         tol=self.tol,
                         residual_tol=self.residual_tol,

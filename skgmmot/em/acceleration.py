@@ -100,7 +100,9 @@ class _Safeguarded(Plain):
         self._pause -= 1
         if self._pause >= 0 or n_left < 2:
             return step.parameters, None
-        coordinates = FisherCoordinates(theta, step.mass, problem.fixed_weights)
+        coordinates = FisherCoordinates(
+            theta, step.mass, problem.fixed_weights, problem.temperature
+        )
         residual = coordinates.of_tangent(_difference(step.parameters, theta))
         moved = None
         if np.linalg.norm(residual) > _SETTLED:

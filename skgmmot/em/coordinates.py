@@ -6,7 +6,8 @@ product of the former, which is block diagonal,
 
     n / w_k for weights,    N_k P_k for means,    N_k / 2 · P_k ⊗ P_k for covariances,
 
-with the masses N_k, which are n w_k unless weights are fixed.
+with the masses N_k, which are n w_k unless weights are fixed. At a temperature ε, in units of the
+free energy, the first of them is ε n / w_k.
 Its square root makes coordinates of tangents, and its inverse square root coordinates of
 cotangents, in which the two pair as ⟨θ̄, θ̇⟩ = vᵀ u. (N stands for N / n below.)
 """
@@ -27,9 +28,10 @@ class FisherCoordinates:
         Components that have lost all of it do not move: they are zero in all vectors.
     fixed_weights : bool
         Whether weights are left out.
+    temperature : float, default=1.0
     """
 
-    def __init__(self, theta, mass, fixed_weights):
+    def __init__(self, theta, mass, fixed_weights, temperature=1.0):
         self.theta = theta
         self.fixed_weights = fixed_weights
         kind, n_features = theta.covariance_type, theta.n_features
@@ -37,6 +39,7 @@ class FisherCoordinates:
         frozen = lost_components(mass)
         share = mass / mass.sum()
         self._root = np.sqrt(share if frozen is None else np.where(frozen, 1.0, share))
+        self._weight_root = self._root / np.sqrt(temperature)
         if kind in ("full", "tied"):
             self._inverse = np.swapaxes(factors, -1, -2)  # L⁻¹
             self._lower = np.linalg.inv(self._inverse)  # Σ = L Lᵀ
@@ -58,22 +61,26 @@ class FisherCoordinates:
     def of_cotangent(self, cotangent):
         """Vector of a cotangent."""
         weights, means, covariances = cotangent
-        return self._moving * self._join(self._root * weights, *self._scale(means, covariances, -1))
+        return self._moving * self._join(
+            self._weight_root * weights, *self._scale(means, covariances, -1)
+        )
 
     def of_tangent(self, tangent):
         """Vector of a tangent."""
         weights, means, covariances = tangent
-        return self._moving * self._join(weights / self._root, *self._scale(means, covariances, 1))
+        return self._moving * self._join(
+            weights / self._weight_root, *self._scale(means, covariances, 1)
+        )
 
     def cotangent(self, vector):
         """Cotangent of a vector."""
         weights, means, covariances = self._split(vector)
-        return self._parameters(weights / self._root, *self._unscale(means, covariances, -1))
+        return self._parameters(weights / self._weight_root, *self._unscale(means, covariances, -1))
 
     def tangent(self, vector):
         """Tangent of a vector."""
         weights, means, covariances = self._split(vector)
-        return self._parameters(self._root * weights, *self._unscale(means, covariances, 1))
+        return self._parameters(self._weight_root * weights, *self._unscale(means, covariances, 1))
 
     def _parameters(self, weights, means, covariances):
         return MixtureParameters(weights, means, covariances, self.theta.covariance_type)

@@ -9,7 +9,8 @@ Natural parameters. With μ = m - r and c the constant coefficient, b = P μ the
     w̄ = c̄ / w,     m̄ = P (b̄ - c̄ μ),  P̄ = sym(b̄ μᵀ) - ½ c̄ μ μᵀ - ½ unpack(q̄),
     Σ̄ = -P P̄ P - ½ c̄ P,
 
-q̄ being the cotangent of the quadratic coefficients -P_ab (b < a) and -½ P_aa.
+q̄ being the cotangent of the quadratic coefficients -P_ab (b < a) and -½ P_aa. At a temperature ε
+all tangents of coefficients but ẇ / w are divided by ε, and all cotangents where w̄ is not meant.
 
 M-step. Everything is written in its result θ' and the masses N, from which the shift
 δ = m' - r and the moment M = S² / N = Σ' - reg_covar I + δ δᵀ follow. With n = Σ_l N_l,
@@ -34,7 +35,7 @@ from ..parameters import MixtureParameters
 from .exponential_family import lost_components, packing, precisions_of, unpack
 
 
-def natural_parameters_jvp(theta, logits, tangent):
+def natural_parameters_jvp(theta, logits, tangent, temperature=1.0):
     """Tangent of the coefficients about ``logits.reference``.
 
     Parameters
@@ -42,6 +43,7 @@ def natural_parameters_jvp(theta, logits, tangent):
     theta : MixtureParameters
     logits : Logits, as `natural_parameters` made them of θ
     tangent : MixtureParameters, θ̇
+    temperature : float, default=1.0
 
     Returns
     -------
@@ -52,7 +54,7 @@ def natural_parameters_jvp(theta, logits, tangent):
     weights_dot, means_dot, sigma_dot = tangent
     _, precisions, _ = precisions_of(covariances, kind, n_features)
     shift = means - logits.reference
-    constant_dot = _quotient(weights_dot, weights)
+    constant_dot = np.zeros(len(weights))
     if kind in ("full", "tied"):
         precisions_dot = -precisions @ sigma_dot @ precisions
         linear_dot = _times(precisions, means_dot) + _times(precisions_dot, shift)
@@ -79,15 +81,19 @@ def natural_parameters_jvp(theta, logits, tangent):
         quadratic[:] = precisions_dot.reshape(-1, n_features**2)[:, packed] * scale
     elif kind != "tied":
         quadratic[:] = -0.5 * precisions_dot
+    out /= temperature
+    out[:, 0] += _quotient(weights_dot, weights)
     return out
 
 
-def natural_parameters_vjp(theta, logits, coefficients_bar):
+def natural_parameters_vjp(theta, logits, coefficients_bar, temperature=1.0):
     """Pull a cotangent of the coefficients back to θ (transpose of `natural_parameters_jvp`)."""
     weights, means, covariances = theta
     kind, n_features = theta.covariance_type, theta.n_features
     _, precisions, _ = precisions_of(covariances, kind, n_features)
     shift = means - logits.reference
+    weights_bar = _quotient(coefficients_bar[:, 0], weights)
+    coefficients_bar = coefficients_bar / temperature
     constant_bar = coefficients_bar[:, 0]
     linear_bar = coefficients_bar[:, 1 : 1 + n_features]
     quadratic_bar = coefficients_bar[:, 1 + n_features :]
@@ -117,7 +123,7 @@ def natural_parameters_vjp(theta, logits, coefficients_bar):
         sigma_bar -= 0.5 * multiplicity * constant_bar[:, None] * precisions
         if kind == "spherical":
             sigma_bar = sigma_bar[:, 0]
-    return MixtureParameters(_quotient(coefficients_bar[:, 0], weights), means_bar, sigma_bar, kind)
+    return MixtureParameters(weights_bar, means_bar, sigma_bar, kind)
 
 
 def maximize_jvp(

@@ -12,6 +12,9 @@ about any reference point r_k. With μ_k = m_k - r_k the coefficients η_k are
     z_a z_b  -P_kab for b < a and -½ P_kaa, of which diag and spherical keep the diagonal or the
              trace, and tied nothing: it is common to all components.
 
+At a temperature ε other than one (`skgmmot.em.problem`) the logits are log w_k + log g_k(x) / ε:
+everything but log w_k is divided by ε, and so are the squared factors U_k U_kᵀ.
+
 The E-step (`skgmmot.em.step`) turns η into statistics S_k = Σ_i s_i γ_ik φ(x_i - r_k), and the
 M-step reads N_k, S¹_k, S²_k off their constant, linear and quadratic parts: with the shift
 δ_k = S¹_k / N_k,
@@ -100,7 +103,7 @@ def _collapsed(smallest, covariance_type):
     )
 
 
-def natural_parameters(theta, reference=None):
+def natural_parameters(theta, reference=None, temperature=1.0):
     """Logits of a mixture, about one common reference point or about the means.
 
     Parameters
@@ -109,6 +112,8 @@ def natural_parameters(theta, reference=None):
     reference : ndarray of shape (n_features,), default=None
         Common reference point (the matrix way). None: each component's mean (the centered way);
         a tied mixture is then written as a full one.
+    temperature : float, default=1.0
+        ε > 0.
 
     Returns
     -------
@@ -122,7 +127,9 @@ def natural_parameters(theta, reference=None):
         precisions = precisions[:, None]
     log_weights = np.full(n_components, _LOG_ZERO)
     np.log(weights, out=log_weights, where=weights > 0)
-    constant = log_weights + (log_det - 0.5 * n_features * math.log(2 * math.pi))
+    inverse = 1.0 / temperature
+    constant = log_weights + inverse * (log_det - 0.5 * n_features * math.log(2 * math.pi))
+    precisions, factors = inverse * precisions, math.sqrt(inverse) * factors
 
     centered = reference is None
     if centered and kind == "tied":

@@ -26,11 +26,15 @@ class Path:
     plain : bool, default=True
         Whether all steps are plain EM steps. Of others only the last is kept: there is nothing to
         unroll.
+    temperature : float or None, default=None
+        Where the steps were made; None: where the problem says.
+    before : Path, default=None
+        At a higher temperature, from whose end this one begins.
     """
 
-    def __init__(self, start, max_bytes=_PATH_BYTES, *, plain=True):
+    def __init__(self, start, max_bytes=_PATH_BYTES, *, plain=True, temperature=None, before=None):
         self.start = start
-        self.plain = plain
+        self.plain, self.temperature, self.before = plain, temperature, before
         self._max_bytes = max_bytes
         self.length = 0
         self.previous, self.last = start, None  # θ_{T-1}, and the step from it
@@ -52,6 +56,11 @@ class Path:
     def end(self):
         """θ_T."""
         return self.start if self.last is None else self.last.parameters
+
+    def stages(self, problem):
+        """Pairs of the problem at each temperature and the path there, first one first."""
+        stage = problem if self.temperature is None else problem.at(self.temperature)
+        return [*(self.before.stages(problem) if self.before else []), (stage, self)]
 
     def forwards(self, problem):
         """Pairs (θ_t, step from θ_t) for t = 0 … T - 1."""
@@ -129,6 +138,7 @@ def iterate(
     callback=None,
     acceleration=None,
     depth=10,
+    before=None,
 ):
     """Run EM from θ until the lower bound and the parameters have settled.
 
@@ -153,13 +163,16 @@ def iterate(
         How θ_{t+1} is chosen; None: θ_{t+1} = F(θ_t).
     depth : int, default=10
         Of ``"anderson"``.
+    before : Path, default=None
+        What led to θ, at a higher temperature.
 
     Returns
     -------
     result : EMResult
     """
     chooser = accelerator(acceleration, depth)
-    path, converged, lower_bounds = Path(theta, plain=chooser.plain), False, []
+    converged, lower_bounds = False, []
+    path = Path(theta, plain=chooser.plain, temperature=problem.temperature, before=before)
     n_evaluations, step = 0, None
     while n_evaluations < max_iter:
         if step is None:
@@ -180,3 +193,49 @@ def iterate(
     last = em_step(problem, path.end)
     residual = scaled_change(last.parameters, path.end)
     return EMResult(path.end, path, lower_bounds, last, residual, converged, n_evaluations)
+
+
+def anneal(problem, theta, temperatures, *, max_iter, callback=None, **options):
+    """Run EM at each of some temperatures, from where the one before ended.
+
+    Parameters
+    ----------
+    problem, theta, max_iter, callback, **options
+        As in `iterate`; ``max_iter`` is for all temperatures together.
+    temperatures : sequence of float
+
+    Returns
+    -------
+    result : EMResult
+        Of the last temperature that was reached, with the lower bounds and passes of all.
+    """
+    path, lower_bounds, n_evaluations, stopped = None, [], 0, False
+
+    def on_step(n_iter, theta, change, converged):
+        nonlocal stopped
+        stopped = callback is not None and callback(
+            len(lower_bounds) + n_iter, theta, change, converged and is_last
+        )
+        return stopped
+
+    for i, temperature in enumerate(temperatures):
+        is_last = i == len(temperatures) - 1
+        result = iterate(
+            problem.at(temperature),
+            theta,
+            max_iter=max_iter - n_evaluations,
+            callback=on_step,
+            before=path,
+            **options,
+        )
+        theta, path = result.parameters, result.path
+        lower_bounds = lower_bounds + result.lower_bounds
+        n_evaluations += result.n_evaluations
+        if stopped or n_evaluations >= max_iter:
+            break
+        options["previous_bound"] = -np.inf
+    return result._replace(
+        lower_bounds=lower_bounds,
+        converged=result.converged and is_last,
+        n_evaluations=n_evaluations,
+    )

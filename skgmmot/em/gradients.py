@@ -113,8 +113,9 @@ def unrolled_vjp(problem, path, cotangent, *, wrt_weight=True):
     fit_cotangent : FitCotangent
     """
     data_bar = DataCotangent.zeros(problem, wrt_weight=wrt_weight)
-    for theta, step in path.backwards(problem):
-        cotangent = em_step_vjp(problem, theta, step, cotangent, data_bar)
+    for stage, part in reversed(path.stages(problem)):
+        for theta, step in part.backwards(stage):
+            cotangent = em_step_vjp(stage, theta, step, cotangent, data_bar)
     data_bar.finish(problem)
     return FitCotangent(data_bar.X, data_bar.sample_weight, cotangent, None)
 
@@ -122,8 +123,9 @@ def unrolled_vjp(problem, path, cotangent, *, wrt_weight=True):
 def unrolled_jvp(problem, path, X_dot, weight_dot=None, initial_dot=None):
     """θ̇_T of all steps; θ_0 moves by ``initial_dot``, None for not at all."""
     tangent = initial_dot
-    for theta, step in path.forwards(problem):
-        tangent = em_step_jvp(problem, theta, step, tangent, X_dot, weight_dot)
+    for stage, part in path.stages(problem):
+        for theta, step in part.forwards(stage):
+            tangent = em_step_jvp(stage, theta, step, tangent, X_dot, weight_dot)
     return tangent
 
 
@@ -154,7 +156,7 @@ def implicit_vjp(problem, theta, cotangent, *, tol, wrt_weight=True):
         If the linear system could not be solved.
     """
     step = _checked_fixed_point(problem, theta, tol)
-    coordinates = FisherCoordinates(theta, step.mass, problem.fixed_weights)
+    coordinates = FisherCoordinates(theta, step.mass, problem.fixed_weights, problem.temperature)
 
     def product(vector):
         v = coordinates.cotangent(vector)
@@ -171,7 +173,7 @@ def implicit_vjp(problem, theta, cotangent, *, tol, wrt_weight=True):
 def implicit_jvp(problem, theta, X_dot, weight_dot=None, *, tol):
     """θ̇ of the fixed point; as `implicit_vjp`. Returns the tangent and the `LinearSolve`."""
     step = _checked_fixed_point(problem, theta, tol)
-    coordinates = FisherCoordinates(theta, step.mass, problem.fixed_weights)
+    coordinates = FisherCoordinates(theta, step.mass, problem.fixed_weights, problem.temperature)
 
     def product(vector):
         v = coordinates.tangent(vector)

@@ -1,4 +1,8 @@
-"""What stays the same from one EM step to the next: the data and the options of the map."""
+"""What stays the same from one EM step to the next: the data and the options of the map.
+
+The temperature ε makes the E-step's responsibilities γ_ik ∝ w_k g_k(x_i)^(1/ε). They are the plan
+of the semi-relaxed entropic transport (`skgmmot.entropic`) whose value an EM step lowers.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +16,8 @@ from .exponential_family import natural_parameters, packing, precisions_of, unpa
 # The matrix way expands squares about a common point and loses (distance/σ)² roundings. It is
 # taken where that is below this relative error, the centered way elsewhere.
 _MATRIX_WAY_ERROR = 1e-10
+# Colder than this is as cold as this: assignments are hard, and no logit overflows.
+_COLDEST = 1e-100
 LARGEST_CANCELLATION = _MATRIX_WAY_ERROR / (np.finfo(np.float64).eps / 2)
 
 
@@ -30,6 +36,7 @@ class EMProblem(NamedTuple):
     feature_reach : ndarray of shape (padded size of φ,), the same for the features about center
     checks : ndarray of shape (n_features,), sums that tell other data apart
     second_moment : Σ_i s_i (x_i - center)(x_i - center)ᵀ for tied covariances, else None
+    temperature : float, ε
     """
 
     X: np.ndarray
@@ -44,17 +51,29 @@ class EMProblem(NamedTuple):
     feature_reach: np.ndarray
     checks: np.ndarray
     second_moment: np.ndarray | None
+    temperature: float = 1.0
+
+    def at(self, temperature):
+        """The same problem at another temperature."""
+        return self._replace(temperature=max(float(temperature), _COLDEST))
 
 
 def em_problem(
-    X, sample_weight=None, *, covariance_type, reg_covar=0.0, fixed_weights=False, n_threads=1
+    X,
+    sample_weight=None,
+    *,
+    covariance_type,
+    reg_covar=0.0,
+    fixed_weights=False,
+    temperature=1.0,
+    n_threads=1,
 ):
     """An `EMProblem`: looks once at the data for their center and extent."""
     sums, lowest, highest, checks = cpu.summary(X, sample_weight, n_threads)
     total_weight = float(len(X) if sample_weight is None else sample_weight.sum())
     center = np.clip(sums / total_weight, lowest, highest)
     reach = np.maximum(highest - center, center - lowest)
-    return EMProblem(
+    problem = EMProblem(
         X,
         sample_weight,
         covariance_type,
@@ -68,6 +87,7 @@ def em_problem(
         checks,
         second_moment(X, sample_weight, center, n_threads) if covariance_type == "tied" else None,
     )
+    return problem.at(temperature)
 
 
 def _feature_reach(covariance_type, reach):
@@ -153,7 +173,7 @@ class DataCotangent:
 
 def logits_of(problem, theta):
     """Logits of θ in the matrix way where it is accurate on these data, else the centered way."""
-    logits = natural_parameters(theta, problem.center)
+    logits = natural_parameters(theta, problem.center, problem.temperature)
     magnitude = np.abs(logits.coefficients) @ problem.feature_reach
     if problem.covariance_type == "tied":
         # the common quadratic part: its cancellation is met in the M-step
@@ -162,4 +182,4 @@ def logits_of(problem, theta):
     magnitude[magnitude > 1e290] = 0.0  # the logarithm of a zero weight is no loss of accuracy
     if magnitude.max() < LARGEST_CANCELLATION:
         return logits
-    return natural_parameters(theta)
+    return natural_parameters(theta, temperature=problem.temperature)

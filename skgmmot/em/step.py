@@ -28,7 +28,8 @@ class EMStep(NamedTuple):
     """One EM step from θ.
 
     parameters : MixtureParameters, F(θ, X)
-    lower_bound : float, the mean log-likelihood of the data at θ
+    lower_bound : float, the mean log-likelihood of the data at θ; at a temperature ε the negative
+        free energy, ε times the mean of log Σ_k w_k g_k^(1/ε)
     mass : ndarray of shape (n_components,), N_k = Σ_i s_i γ_ik at θ
     logits : Logits of θ
     origin : ndarray of shape (n_components, n_features) or (1, n_features), the points about
@@ -71,7 +72,8 @@ def em_step(problem, theta):
         # a component came to lie so far from its reference point that its squares cancel: take
         # them about the mean that is known now
         means = step.parameters.means
-        step = _step(problem, theta, natural_parameters(theta), means)
+        centered = natural_parameters(theta, temperature=problem.temperature)
+        step = _step(problem, theta, centered, means)
     if len(step.logits.factors):
         # a derivative needs no statistics: it may as well take them about the new means
         step = step._replace(origin=step.parameters.means)
@@ -87,7 +89,7 @@ def _step(problem, theta, logits, origin):
     if problem.covariance_type == "tied" and not len(logits.factors):
         common = problem.second_moment
         precision = precisions_of(theta.covariances, "tied", theta.n_features).precisions
-        log_likelihood -= 0.5 * (precision * common).sum()
+        log_likelihood -= 0.5 * (precision * common).sum() / problem.temperature
     updated = maximize(
         statistics,
         origin,
@@ -96,7 +98,7 @@ def _step(problem, theta, logits, origin):
         fixed_weights=problem.fixed_weights,
         second_moment=common,
     )
-    lower_bound = log_likelihood / problem.total_weight
+    lower_bound = problem.temperature * log_likelihood / problem.total_weight
     return EMStep(updated, lower_bound, statistics[:, 0], logits, origin)
 
 
@@ -138,7 +140,9 @@ def em_step_jvp(problem, theta, step, theta_dot, X_dot=None, weight_dot=None):
     tangent : MixtureParameters
     """
     logits, origin = step.logits, step.origin
-    eta_dot = 0.0 if theta_dot is None else natural_parameters_jvp(theta, logits, theta_dot)
+    eta_dot = 0.0
+    if theta_dot is not None:
+        eta_dot = natural_parameters_jvp(theta, logits, theta_dot, problem.temperature)
     statistics_dot = cpu.statistics_jvp(
         problem.X,
         problem.sample_weight,
@@ -215,7 +219,7 @@ def em_step_vjp(problem, theta, step, cotangent, data_bar=None, *, wrt_theta=Tru
     )
     if not wrt_theta:
         return None
-    theta_bar = natural_parameters_vjp(theta, logits, eta_bar)
+    theta_bar = natural_parameters_vjp(theta, logits, eta_bar, problem.temperature)
     return _add_what_is_kept(problem, step, theta_bar, cotangent)
 
 
@@ -232,12 +236,15 @@ def _add_what_is_kept(problem, step, moved, original):
 
 
 def log_density(problem, theta):
-    """log p(x_i) for every sample, float64 of shape (n_samples,)."""
+    """log p(x_i) for every sample, float64 of shape (n_samples,).
+
+    At a temperature ε: log Σ_k w_k g_k(x_i)^(1/ε).
+    """
     logits = logits_of(problem, theta)
     out = cpu.log_densities(problem.X, logits, problem.n_threads)
     if problem.covariance_type == "tied" and not len(logits.factors):
         one = MixtureParameters(np.ones(1), problem.center[None], theta.covariances[None], "full")
-        quadratic = natural_parameters(one, problem.center)
+        quadratic = natural_parameters(one, problem.center, problem.temperature)
         quadratic.coefficients[0, 0] = 0.0
         out += cpu.log_densities(problem.X, quadratic, problem.n_threads)
     return out
