@@ -1,6 +1,7 @@
 """Differentiable and comparable Gaussian mixtures for scikit-learn."""
 
 from .coupled import CoupledGMMFitter
+from .entropic import SemirelaxedTransport, semirelaxed_transport
 from .flow import MixtureFlow, mixture_flow
 from .metrics import mixture_wasserstein, pairwise_mixture_wasserstein
 from .mixture import DifferentiableGaussianMixture
@@ -16,9 +17,11 @@ __all__ = [
     "MixtureFlow",
     "MixtureParameters",
     "MixtureTransport",
+    "SemirelaxedTransport",
     "mixture_barycenter",
     "mixture_flow",
     "mixture_transport",
     "mixture_wasserstein",
     "pairwise_mixture_wasserstein",
+    "semirelaxed_transport",
 ]

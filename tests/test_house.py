@@ -26,7 +26,7 @@ LOWER_ROOMS = {
     "coupling": {"em", "transport", "kernels", "parameters"},
 }
 # The upper rooms import the lower ones and one another; nothing below imports them.
-UPPER_ROOMS = {"mixture", "density", "differentiable", "callbacks", "metrics", "flow"}
+UPPER_ROOMS = {"mixture", "density", "differentiable", "callbacks", "metrics", "flow", "entropic"}
 UPPER_ROOMS |= {
     "coupled",
     "coupled_density",

@@ -1,0 +1,148 @@
+"""EM as semi-relaxed entropic transport: identities with the likelihood and with EM's steps."""
+
+import naive
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import logsumexp, rel_entr, softmax
+from sklearn.exceptions import ConvergenceWarning
+
+from skgmmot import DifferentiableGaussianMixture, semirelaxed_transport
+from skgmmot.em.problem import em_problem
+from skgmmot.em.step import em_step
+from skgmmot.entropic import block_coordinate_descent
+from skgmmot.parameters import COVARIANCE_TYPES
+
+all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+epsilons = pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
+weighted = pytest.mark.parametrize("with_weights", [False, True])
+
+
+def setting(kind="full", with_weights=True, *, n=200, d=3, K=4, seed=0):
+    rng = np.random.default_rng(seed)
+    theta = naive.random_mixture(rng, K, d, kind, spread=1.5)
+    X = naive.sample(rng, theta, n)
+    return X, theta, rng.uniform(0.2, 2.0, size=n) if with_weights else None
+
+
+def costs(X, theta):
+    return np.log(theta.weights) - naive.log_joint(X, theta)
+
+
+def objective(plan, X, theta, a, epsilon):
+    """⟨P, C⟩ + ε KL(P | a ⊗ w), written out."""
+    divergence = rel_entr(plan, a[:, None] * theta.weights).sum()
+    return (plan * costs(X, theta)).sum() + epsilon * divergence
+
+
+@all_types
+@epsilons
+@weighted
+def test_value_is_the_objective_at_the_plan(kind, epsilon, with_weights):
+    X, theta, weight = setting(kind, with_weights)
+    a = np.full(len(X), 1 / len(X)) if weight is None else weight / weight.sum()
+    transport = semirelaxed_transport(X, theta, epsilon=epsilon, sample_weight=weight)
+    np.testing.assert_allclose(transport.row_sums, a, rtol=1e-15)
+    np.testing.assert_allclose(transport.plan.sum(axis=1), a, rtol=1e-13)
+    np.testing.assert_allclose(transport.plan.sum(axis=0), transport.column_sums, rtol=1e-12)
+    gamma = softmax(np.log(theta.weights) - costs(X, theta) / epsilon, axis=1)
+    np.testing.assert_allclose(transport.plan, a[:, None] * gamma, rtol=1e-9, atol=1e-15)
+    expected = objective(transport.plan, X, theta, a, epsilon)
+    assert abs(transport.value - expected) < 1e-12 * max(1.0, abs(expected))
+
+
+@all_types
+@weighted
+def test_value_is_minus_the_mean_log_likelihood(kind, with_weights):
+    X, theta, weight = setting(kind, with_weights)
+    likelihood = np.average(logsumexp(naive.log_joint(X, theta), axis=1), weights=weight)
+    transport = semirelaxed_transport(X, theta, sample_weight=weight)
+    assert abs(transport.value + likelihood) < 1e-12
+    mixture = DifferentiableGaussianMixture.from_mixture(theta)
+    assert abs(transport.value + mixture.score(X, sample_weight=weight)) < 1e-12
+
+
+@epsilons
+def test_no_other_plan_is_better(epsilon):
+    """Against a minimizer that knows nothing of the closed form."""
+    X, theta, _ = setting(n=6, K=3)
+    a = np.full(6, 1 / 6)
+
+    def value(scores):
+        return objective(a[:, None] * softmax(scores.reshape(6, 3), axis=1), X, theta, a, epsilon)
+
+    found = minimize(value, np.zeros(18), method="BFGS", options={"gtol": 1e-9, "maxiter": 5000})
+    transport = semirelaxed_transport(X, theta, epsilon=epsilon)
+    assert transport.value <= found.fun + 1e-12
+    np.testing.assert_allclose(found.fun, transport.value, rtol=1e-6)
+
+
+@all_types
+@epsilons
+@weighted
+def test_block_coordinate_descent_is_em(kind, epsilon, with_weights):
+    X, theta, weight = setting(kind, with_weights)
+    problem = em_problem(X, weight, covariance_type=kind, temperature=epsilon)
+    steps = block_coordinate_descent(X, theta, n_steps=12, epsilon=epsilon, sample_weight=weight)
+    for step in steps:
+        expected = em_step(problem, theta)
+        # per step: each starts from the same parameters
+        assert naive.errors(step.parameters, expected.parameters) < 1e-12
+        assert abs(step.after_plan + expected.lower_bound) < 1e-12
+        theta = step.parameters
+
+
+@all_types
+@epsilons
+def test_every_block_lowers_the_objective(kind, epsilon):
+    X, theta, weight = setting(kind)
+    steps = block_coordinate_descent(X, theta, n_steps=15, epsilon=epsilon, sample_weight=weight)
+    values = [v for s in steps for v in (s.after_plan, s.after_weights, s.after_gaussians)]
+    assert np.diff(values).max() < 1e-13
+    assert values[-1] < values[0] - 1e-3
+    a = weight / weight.sum()
+    last = steps[-1]
+    expected = objective(last.plan, X, last.parameters, a, epsilon)
+    np.testing.assert_allclose(last.after_gaussians, expected, rtol=1e-12)
+
+
+def test_iterates_of_a_fit_are_those_of_the_reference():
+    X, theta, _ = setting(n=300)
+    start = {
+        "weights_init": theta.weights,
+        "means_init": theta.means,
+        "precisions_init": np.linalg.inv(theta.covariances),
+    }
+    mixture = DifferentiableGaussianMixture(
+        4, reg_covar=0.0, max_iter=1, tol=0.0, warm_start=True, **start
+    )
+    for step in block_coordinate_descent(X, theta, n_steps=20):
+        with pytest.warns(ConvergenceWarning):
+            mixture.fit(X)
+        assert naive.errors(mixture.parameters_, step.parameters) < 1e-10
+        assert abs(semirelaxed_transport(X, step.parameters).value + mixture.score(X)) < 1e-10
+
+
+def test_input_that_cannot_be_used_is_named():
+    X, theta, _ = setting()
+    for epsilon in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="epsilon must be positive"):
+            semirelaxed_transport(X, theta, epsilon=epsilon)
+    with pytest.raises(ValueError, match="2 features, but the mixture has 3"):
+        semirelaxed_transport(X[:, :2], theta)
+    with pytest.raises(ValueError, match="NaN"):
+        semirelaxed_transport(np.full_like(X, np.nan), theta)
+    with pytest.raises(ValueError, match="[Nn]egative"):
+        semirelaxed_transport(X, theta, sample_weight=-np.ones(len(X)))
+    empty = (np.array([1.0, 0.0]), theta.means[:2], theta.covariances[:2])
+    with pytest.raises(ValueError, match="every weight must be positive"):
+        block_coordinate_descent(X, empty, n_steps=1)
+
+
+def test_inputs_are_not_written_to():
+    X, theta, weight = setting()
+    kept = [part.copy() for part in (X, weight, *theta)]
+    semirelaxed_transport(X, theta, sample_weight=weight).plan[:] = 0.0
+    block_coordinate_descent(X, theta, n_steps=2, sample_weight=weight)
+    for before, after in zip(kept, (X, weight, *theta), strict=True):
+        np.testing.assert_array_equal(before, after)
