@@ -269,7 +269,8 @@ class MixtureDensity:
             "diag": n_components * n_features,
             "spherical": n_components,
         }[self.covariance_type]
-        of_weights = 0 if getattr(self, "fixed_weights", False) else n_components - 1
+        held = getattr(self, "fixed_weights", False) or getattr(self, "e_step", "") == "sinkhorn"
+        of_weights = 0 if held else n_components - 1
         return n_components * n_features + of_covariances + of_weights
 
     def aic(self, X, *, sample_weight=None):

@@ -250,6 +250,7 @@ class DifferentiableFit:
             reg_covar=self.reg_covar,
             fixed_weights=self.fixed_weights,
             temperature=self._last_temperature,
+            balanced=self.e_step == "sinkhorn",
             n_threads=effective_n_threads(self.n_jobs),
         )
         path = getattr(self, "_path", None)
@@ -295,6 +296,7 @@ def extent_of(problem):
         problem.reg_covar,
         problem.fixed_weights,
         problem.temperature,
+        problem.balanced,
         *problem.center,
         *problem.checks,
     )

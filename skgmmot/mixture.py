@@ -16,6 +16,7 @@ from .em.exponential_family import CollapsedComponentError
 from .em.fixed_point import anneal
 from .em.initialization import initial_parameters
 from .em.problem import em_problem
+from .em.sinkhorn import TOLERANCE
 from .kernels.threads import effective_n_threads
 from .parameters import COVARIANCE_TYPES, MixtureParameters, initial_parts
 
@@ -70,6 +71,11 @@ class DifferentiableGaussianMixture(
         ε in the responsibilities γ_ik ∝ w_k g_k(x_i)^(1/ε). One is EM; towards zero each sample
         is given to one component, above one components share more. EM then climbs minus the
         `free_energy`. With a sequence (annealing) EM settles at each temperature in turn.
+    e_step : {"softmax", "sinkhorn"}, default="softmax"
+        ``sinkhorn`` holds the masses of the responsibilities at the weights, which then stay
+        where they start: EM as balanced entropic transport. With ``fixed_weights`` it is Sinkhorn
+        EM (Mena et al. 2020), which keeps components that EM would lose. A step takes several
+        passes over the data more. Prediction is that of the mixture.
     acceleration : {None, "anderson", "newton"}, default=None
         ``newton`` (Newton-Krylov in a trust region, with exact derivatives) and ``anderson``
         (Anderson mixing) take far fewer passes over the data where EM is slow, because
@@ -110,9 +116,12 @@ class DifferentiableGaussianMixture(
         were refused and products with the derivative of a step.
     lower_bound_ : float
         Mean log-likelihood before the last step; minus the free energy where the temperature is
-        not one.
+        not one, minus the value of the balanced transport with ``e_step="sinkhorn"``.
     lower_bounds_ : list of float
         The same before each step, at the temperature of that step.
+    marginal_error_ : float
+        Largest difference between a mass and its weight in the last E-step, for
+        ``e_step="sinkhorn"``.
     residual_ : float
         Scaled size of F(θ) - θ at the fitted parameters, F being an EM step.
     n_features_in_ : int
@@ -134,6 +143,12 @@ class DifferentiableGaussianMixture(
     S. Boïté, E. Tanguy, J. Delon, A. Desolneux, R. Flamary. Differentiable
     Expectation-Maximisation and applications to Gaussian mixture model optimal transport.
     arXiv:2509.02109, 2025.
+
+    T. Vayer, E. Lasalle. A note on the relations between mixture models, maximum-likelihood and
+    entropic optimal transport. arXiv:2501.12005, 2025.
+
+    G. Mena, A. Nejatbakhsh, E. Varol, J. Niles-Weed. Sinkhorn EM: an expectation-maximization
+    algorithm based on entropic optimal transport. arXiv:2006.16548, 2020.
 
     Examples
     --------
@@ -163,6 +178,7 @@ class DifferentiableGaussianMixture(
         "precisions_init": ["array-like", None],
         "fixed_weights": ["boolean"],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "e_step": [StrOptions({"softmax", "sinkhorn"})],
         "acceleration": [StrOptions({"anderson", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -189,6 +205,7 @@ class DifferentiableGaussianMixture(
         precisions_init=None,
         fixed_weights=False,
         temperature=1.0,
+        e_step="softmax",
         acceleration=None,
         anderson_depth=10,
         random_state=None,
@@ -211,6 +228,7 @@ class DifferentiableGaussianMixture(
         self.precisions_init = precisions_init
         self.fixed_weights = fixed_weights
         self.temperature = temperature
+        self.e_step = e_step
         self.acceleration = acceleration
         self.anderson_depth = anderson_depth
         self.random_state = random_state
@@ -294,6 +312,7 @@ class DifferentiableGaussianMixture(
             covariance_type=self.covariance_type,
             reg_covar=self.reg_covar,
             fixed_weights=self.fixed_weights,
+            balanced=self.e_step == "sinkhorn",
             n_threads=effective_n_threads(self.n_jobs),
         )
         temperatures = checked_temperatures(self.temperature)
@@ -351,6 +370,8 @@ class DifferentiableGaussianMixture(
         self.lower_bound_ = lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.residual_ = result.residual
+        if result.last.balance is not None:
+            self.marginal_error_ = result.last.balance.error
 
     def _complaints(self, result):
         """What is wrong with the fitted parameters, a sentence each."""
@@ -360,6 +381,13 @@ class DifferentiableGaussianMixture(
                 f"EM did not converge in {self.n_iter_} steps: the residual is "
                 f"{result.residual:.3g} (residual_tol={self.residual_tol:.3g}). Increase max_iter "
                 "or residual_tol, set acceleration='newton', or try other init_params."
+            )
+        balance = result.last.balance
+        if balance is not None and balance.error > TOLERANCE:
+            complaints.append(
+                f"e_step='sinkhorn' did not converge: masses differ from the weights by "
+                f"{balance.error:.3g}. Raise the temperature, or pass weights_init closer to the "
+                "sizes of the clusters."
             )
         if result.last.lost is not None:
             lost = ", ".join(map(str, np.flatnonzero(result.last.lost)))

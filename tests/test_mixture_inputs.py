@@ -271,6 +271,7 @@ def test_initial_parameters_are_not_written_to():
         ("init_size", 0),
         ("fixed_weights", "yes"),
         ("acceleration", "warp"),
+        ("e_step", "hard"),
         ("anderson_depth", 0),
         ("warm_start", "yes"),
         ("verbose", -1),

@@ -37,6 +37,7 @@ class EMProblem(NamedTuple):
     checks : ndarray of shape (n_features,), sums that tell other data apart
     second_moment : Σ_i s_i (x_i - center)(x_i - center)ᵀ for tied covariances, else None
     temperature : float, ε
+    balanced : bool, whether the E-step holds the masses at the weights (`sinkhorn`)
     """
 
     X: np.ndarray
@@ -52,6 +53,7 @@ class EMProblem(NamedTuple):
     checks: np.ndarray
     second_moment: np.ndarray | None
     temperature: float = 1.0
+    balanced: bool = False
 
     def at(self, temperature):
         """The same problem at another temperature."""
@@ -66,6 +68,7 @@ def em_problem(
     reg_covar=0.0,
     fixed_weights=False,
     temperature=1.0,
+    balanced=False,
     n_threads=1,
 ):
     """An `EMProblem`: looks once at the data for their center and extent."""
@@ -78,7 +81,7 @@ def em_problem(
         sample_weight,
         covariance_type,
         reg_covar,
-        fixed_weights,
+        fixed_weights or balanced,
         n_threads,
         total_weight,
         center,
@@ -86,6 +89,7 @@ def em_problem(
         _feature_reach(covariance_type, reach),
         checks,
         second_moment(X, sample_weight, center, n_threads) if covariance_type == "tied" else None,
+        balanced=balanced,
     )
     return problem.at(temperature)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..kernels import cpu
 from ..parameters import MixtureParameters
+from . import sinkhorn
 from .derivatives import (
     maximize_jvp,
     maximize_vjp,
@@ -29,11 +30,13 @@ class EMStep(NamedTuple):
 
     parameters : MixtureParameters, F(θ, X)
     lower_bound : float, the mean log-likelihood of the data at θ; at a temperature ε the negative
-        free energy, ε times the mean of log Σ_k w_k g_k^(1/ε)
+        free energy, ε times the mean of log Σ_k w_k g_k^(1/ε); and with masses held at the weights
+        minus the value of the balanced transport
     mass : ndarray of shape (n_components,), N_k = Σ_i s_i γ_ik at θ
     logits : Logits of θ
     origin : ndarray of shape (n_components, n_features) or (1, n_features), the points about
         which derivatives take the statistics
+    balance : Balance of the masses, or None where they are free
     """
 
     parameters: MixtureParameters
@@ -41,6 +44,7 @@ class EMStep(NamedTuple):
     mass: np.ndarray
     logits: cpu.Logits
     origin: np.ndarray
+    balance: sinkhorn.Balance | None = None
 
     @property
     def nbytes(self):
@@ -66,17 +70,24 @@ def em_step(problem, theta):
     -------
     step : EMStep
     """
-    logits = logits_of(problem, theta)
+    logits, balance = logits_of(problem, theta), None
+    if problem.balanced:
+        logits, balance = sinkhorn.balanced(problem, theta, logits)
     step = _step(problem, theta, logits, logits.reference)
     if _cancels(step.parameters, logits.reference):
         # a component came to lie so far from its reference point that its squares cancel: take
         # them about the mean that is known now
         means = step.parameters.means
         centered = natural_parameters(theta, temperature=problem.temperature)
+        if balance is not None:
+            centered = sinkhorn.shifted(centered, balance.potentials)
         step = _step(problem, theta, centered, means)
     if len(step.logits.factors):
         # a derivative needs no statistics: it may as well take them about the new means
         step = step._replace(origin=step.parameters.means)
+    if balance is not None:
+        dual = step.lower_bound - problem.temperature * (theta.weights @ balance.potentials)
+        step = step._replace(lower_bound=dual, balance=balance)
     return step
 
 
@@ -143,16 +154,20 @@ def em_step_jvp(problem, theta, step, theta_dot, X_dot=None, weight_dot=None):
     eta_dot = 0.0
     if theta_dot is not None:
         eta_dot = natural_parameters_jvp(theta, logits, theta_dot, problem.temperature)
+    arguments = problem.X, problem.sample_weight, logits
     statistics_dot = cpu.statistics_jvp(
-        problem.X,
-        problem.sample_weight,
-        logits,
-        eta_dot,
-        problem.n_threads,
-        origin=origin,
-        X_dot=X_dot,
-        weight_dot=weight_dot,
+        *arguments, eta_dot, problem.n_threads, origin=origin, X_dot=X_dot, weight_dot=weight_dot
     )
+    if step.balance is not None:
+        goal_dot = 0.0 if theta_dot is None else problem.total_weight * theta_dot.weights
+        if weight_dot is not None:
+            goal_dot = goal_dot + weight_dot.sum() * theta.weights
+        potentials_dot = np.zeros((theta.n_components, logits.features.size))
+        missing = goal_dot - statistics_dot[:, 0]
+        potentials_dot[:, 0] = sinkhorn.solve(step.balance.hessian, missing)
+        statistics_dot = statistics_dot + cpu.statistics_jvp(
+            *arguments, potentials_dot, problem.n_threads, origin=origin
+        )
     common_dot = None
     if problem.covariance_type == "tied" and not len(logits.factors):
         common_dot = second_moment_jvp(problem, X_dot, weight_dot)
@@ -206,6 +221,21 @@ def em_step_vjp(problem, theta, step, cotangent, data_bar=None, *, wrt_theta=Tru
     )
     if data_bar is not None and moment_bar is not None:
         data_bar.second_moment += moment_bar
+    goal_bar = None
+    if step.balance is not None:
+        potentials_bar = cpu.statistics_vjp(
+            problem.X,
+            problem.sample_weight,
+            logits,
+            statistics_bar,
+            problem.n_threads,
+            origin=origin,
+        )[:, 0]
+        goal_bar = sinkhorn.solve(step.balance.hessian, potentials_bar)
+        statistics_bar = statistics_bar.copy()
+        statistics_bar[:, 0] -= goal_bar
+        if data_bar is not None and data_bar.sample_weight is not None:
+            data_bar.sample_weight += goal_bar @ theta.weights
     eta_bar = cpu.statistics_vjp(
         problem.X,
         problem.sample_weight,
@@ -220,6 +250,9 @@ def em_step_vjp(problem, theta, step, cotangent, data_bar=None, *, wrt_theta=Tru
     if not wrt_theta:
         return None
     theta_bar = natural_parameters_vjp(theta, logits, eta_bar, problem.temperature)
+    if goal_bar is not None:
+        goal_bar = problem.total_weight * goal_bar
+        theta_bar = replace(theta_bar, weights=theta_bar.weights + goal_bar)
     return _add_what_is_kept(problem, step, theta_bar, cotangent)
 
 

@@ -93,6 +93,49 @@ def statistics(
 
 
 @kernel
+def overlaps(
+    X,
+    sample_weight,
+    reference,
+    coefficients,
+    factors,
+    pairs,
+    has_norm,
+    n_components,
+    bounds,
+    sums,
+    masses,
+    log_likelihood,
+):
+    """Add G_kl = Σ_i s_i γ_ik γ_il (for l ≤ k), Σ_i s_i γ_ik and Σ_i s_i log p(x_i), by segment."""
+    n_samples, n_features = X.shape
+    rows, tile = aligned(n_features + 2), aligned(4)
+    gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
+    weight, unit = np.empty(BLOCK), np.ones(BLOCK)
+    weighted = np.empty(BLOCK)
+    for segment in range(bounds.size - 1):
+        for start in range(bounds[segment], bounds[segment + 1], BLOCK):
+            block_logits(
+                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
+            )
+            load_weights(sample_weight, start, n_samples, weight)
+            softmax(n_components, unit, gamma, log_density)
+            for i in range(BLOCK):
+                log_likelihood[segment] += weight[i] * log_density[i]
+            for k in range(n_components):
+                mass = 0.0
+                for i in range(BLOCK):
+                    weighted[i] = weight[i] * gamma[k, i]
+                    mass += weighted[i]
+                masses[segment, k] += mass
+                for other in range(k + 1):
+                    shared = 0.0
+                    for i in range(BLOCK):
+                        shared += weighted[i] * gamma[other, i]
+                    sums[segment, k, other] += shared
+
+
+@kernel
 def assigned_statistics(
     X, sample_weight, responsibilities, reference, pairs, has_norm, bounds, sums
 ):

@@ -119,6 +119,35 @@ def statistics(X, sample_weight, logits, n_threads=1, *, origin=None):
     return _unpadded(total, logits), float(log_likelihood.sum())
 
 
+def overlaps(X, sample_weight, logits, n_threads=1):
+    """How much components share: G_kl = Σ_i s_i γ_ik γ_il.
+
+    Returns
+    -------
+    sums : ndarray of shape (n_components, n_components), float64
+    masses : ndarray of shape (n_components,), Σ_i s_i γ_ik
+    log_likelihood : float, Σ_i s_i log p(x_i)
+    """
+    n_components = logits.n_components
+    bounds = _segments(*X.shape, logits.coefficients.shape)
+    n_segments = len(bounds) - 1
+    sums = np.zeros((n_segments, n_components, n_components))
+    masses = np.zeros((n_segments, n_components))
+    log_likelihood = np.zeros(n_segments)
+    arguments = _arguments(X, sample_weight, logits)
+
+    def task(first, last):
+        part = slice(first, last)
+        compiled.overlaps(
+            *arguments, bounds[first : last + 1], sums[part], masses[part], log_likelihood[part]
+        )
+
+    run(task, n_segments, n_threads)
+    lower = sums.sum(axis=0)
+    shared = lower + np.tril(lower, -1).T
+    return shared, masses.sum(axis=0), float(log_likelihood.sum())
+
+
 def assigned_statistics(X, sample_weight, responsibilities, reference, features, n_threads=1):
     """Statistics for given responsibilities of shape (n_samples, n_components), float64.
 
