@@ -171,7 +171,8 @@ class MixtureDensity:
         """Mean of -ε log Σ_k w_k g_k(x)^(1/ε) over the samples, at the last temperature ε.
 
         The value of a semi-relaxed entropic transport from the samples to the components, which
-        EM at this temperature lowers (`semirelaxed_transport`). At ε = 1 it is minus `score`.
+        EM at this temperature lowers (`semirelaxed_transport`). At ε = 1 it is minus `score`. With
+        ``e_step="sinkhorn"`` EM lowers that of a balanced transport instead: see ``lower_bound_``.
 
         Parameters
         ----------

@@ -113,7 +113,8 @@ class DifferentiableGaussianMixture(
         Number of EM steps of the best restart.
     n_evaluations_ : int
         Number of its passes over the data: steps, and with ``acceleration`` also moves that
-        were refused and products with the derivative of a step.
+        were refused and products with the derivative of a step. (An E-step counts once,
+        ``sinkhorn`` too.)
     lower_bound_ : float
         Mean log-likelihood before the last step; minus the free energy where the temperature is
         not one, minus the value of the balanced transport with ``e_step="sinkhorn"``.

@@ -41,6 +41,7 @@ _LARGEST_LOG_RATIO = 30.0  # of a weight
 _FIRST_RADIUS = 0.3
 _MAX_TRIES = 3  # of a truncated Newton step
 _FORCING = 0.1  # relative residual at which conjugate gradients stop, or √‖r‖ if that is less
+_LEAST_LEFT = 3  # passes: a product, a move, and the plain step in its place if it is refused
 _SETTLED = 1e-14  # a residual of rounding errors
 _ROUNDING = 1e-14  # of the likelihood, relative to 1 + |likelihood|
 
@@ -98,7 +99,7 @@ class _Safeguarded(Plain):
     def move(self, problem, theta, step, n_left):
         self._look(theta, step)
         self._pause -= 1
-        if self._pause >= 0 or n_left < 2:
+        if self._pause >= 0 or n_left < _LEAST_LEFT:
             return step.parameters, None
         coordinates = FisherCoordinates(
             theta, step.mass, problem.fixed_weights, problem.temperature
@@ -179,6 +180,8 @@ class Newton(_Safeguarded):
         self._radius = _FIRST_RADIUS
 
     def _accelerated(self, problem, theta, step, coordinates, residual, n_left):
+        limit = self.n_extra + n_left - 2  # leaves room for a move, and for a plain step
+
         def product(vector):
             self.n_extra += 1
             image = em_step_jvp(problem, theta, step, coordinates.tangent(vector))
@@ -189,10 +192,12 @@ class Newton(_Safeguarded):
             residual,
             rtol=min(_FORCING, np.sqrt(np.linalg.norm(residual))),
             radius=self._radius,
-            max_iter=min(residual.size, n_left - 1),
+            max_iter=min(residual.size, n_left - 2),
         )
         self._pause = 1
         for _ in range(_MAX_TRIES):
+            if self.n_extra > limit:
+                break
             vector, image = _cut(path, self._radius)
             length = np.linalg.norm(vector)
             predicted = residual @ vector - 0.5 * vector @ image
@@ -203,7 +208,7 @@ class Newton(_Safeguarded):
                 elif gain > 0.75 * predicted and length > 0.9 * self._radius:
                     self._radius = min(2.0 * self._radius, _LARGEST_MOVE)
             else:
-                self._radius = max(self._radius, length)
+                self._radius = max(self._radius, _FIRST_RADIUS)
             if self._accepts(gain, step):
                 return moved
         return None
