@@ -127,9 +127,11 @@ def natural_parameters(theta, reference=None, temperature=1.0):
         precisions = precisions[:, None]
     log_weights = np.full(n_components, _LOG_ZERO)
     np.log(weights, out=log_weights, where=weights > 0)
-    inverse = 1.0 / temperature
-    constant = log_weights + inverse * (log_det - 0.5 * n_features * math.log(2 * math.pi))
-    precisions, factors = inverse * precisions, math.sqrt(inverse) * factors
+    constant = log_det - 0.5 * n_features * math.log(2 * math.pi)
+    if temperature != 1.0:
+        constant, precisions = constant / temperature, precisions / temperature
+        factors = factors / math.sqrt(temperature)
+    constant = log_weights + constant
 
     centered = reference is None
     if centered and kind == "tied":
