@@ -32,6 +32,7 @@ import numpy as np
 
 from ..kernels.cpu import NO_FACTORS, Logits
 from ..kernels.features import features_of, padded
+from ..kernels.precision import central_moments, quadratic_coefficients
 from ..kernels.precision import precisions as kernel_precisions
 from ..parameters import MixtureParameters
 
@@ -137,36 +138,34 @@ def natural_parameters(theta, reference=None, temperature=1.0):
     if centered and kind == "tied":
         factors = np.broadcast_to(factors, (n_components, n_features, n_features))
         precisions = np.broadcast_to(precisions, (n_components, n_features, n_features))
-    features = features_of("full" if centered and kind == "tied" else kind, n_features)
+        kind = "full"  # from here on
+    features = features_of(kind, n_features)
     coefficients = np.zeros((padded(n_components), features.pairs.shape[1]))
     eta = coefficients[:n_components]
     if centered:
-        eta[:, 0] = constant
         factors = _matrices_or_diagonals(factors, kind, n_components, n_features)
         reference = np.array(means, order="C")
+        shift = np.zeros(means.shape)
     else:
-        shift = means - reference
-        if kind in ("full", "tied"):
-            linear = (precisions @ shift[:, :, None])[:, :, 0]
-        else:
-            linear = precisions * shift
-        eta[:, 0] = constant - 0.5 * (linear * shift).sum(axis=1)
-        eta[:, 1 : 1 + n_features] = linear
         factors = NO_FACTORS
+        shift = means - reference
         reference = reference[None]
-    if kind == "full" or (kind == "tied" and centered):
-        packed, scale = packing(n_features)
-        eta[:, 1 + n_features : features.size] = (
-            precisions.reshape(n_components, -1)[:, packed] * scale
-        )
-    elif kind != "tied":
+    if kind == "full":
+        quadratic_coefficients(constant, np.array(precisions, order="C"), shift, coefficients)
+        return Logits(reference, coefficients, factors, n_components, features)
+    if kind == "tied":
+        linear = shift @ precisions
+    else:
+        linear = precisions * shift
         eta[:, 1 + n_features : features.size] = -0.5 * precisions
+    eta[:, 0] = constant - 0.5 * (linear * shift).sum(axis=1)
+    eta[:, 1 : 1 + n_features] = linear
     return Logits(reference, coefficients, factors, n_components, features)
 
 
 def _matrices_or_diagonals(factors, kind, n_components, n_features):
     """Factors as the kernels take them: (K, d, d), or (K, 1, d) where they are diagonal."""
-    if kind in ("full", "tied"):
+    if kind == "full":
         return np.array(factors, order="C")  # writable too: one kernel for all
     if kind == "spherical":
         factors = np.repeat(factors[:, None], n_features, axis=1)
@@ -232,9 +231,9 @@ def maximize(statistics, reference, previous, *, reg_covar, fixed_weights, secon
     weights = previous.weights if fixed_weights else mass / total
 
     if kind == "full":
-        covariances = unpack(quadratic / divisor, n_features)
-        covariances -= shift[:, :, None] * shift[:, None, :]
-        covariances.reshape(len(mass), -1)[:, :: n_features + 1] += reg_covar
+        covariances = np.empty((*shift.shape, n_features))
+        sums = np.array(statistics, order="C")
+        central_moments(sums, divisor.ravel(), shift, float(reg_covar), covariances)
     elif kind == "tied":
         if second_moment is None:
             second_moment = unpack(quadratic.sum(axis=0), n_features)

@@ -1,7 +1,7 @@
-"""Precisions of small covariance matrices, many at once.
+"""Small matrices, many at once: precisions, and the quadratic parts of both maps of EM.
 
-Of the size of a mixture, not of the data; it stands among the kernels because for small mixtures
-the overhead of a handful of LAPACK calls would exceed the whole pass over the samples.
+Of the size of a mixture, not of the data; they stand among the kernels because for small mixtures
+the overhead of a handful of calls of NumPy would exceed the whole pass over the samples.
 """
 
 import math
@@ -56,3 +56,42 @@ def precisions(covariances, factors, inverses, log_det):
             for b in range(a):
                 inverse[b, a] = inverse[a, b]
     return -1
+
+
+@kernel
+def quadratic_coefficients(constants, precisions, shifts, coefficients):
+    """Fill in c_k - ½ ⟨P_k μ_k, μ_k⟩, P_k μ_k and the packed P_k, for the shifts μ_k.
+
+    In the order of the features of full covariances: -P_ab for b < a, then -½ P_aa.
+    """
+    n_components, d = shifts.shape
+    for k in range(n_components):
+        precision, shift, row = precisions[k], shifts[k], coefficients[k]
+        square = 0.0
+        f = 1 + d
+        for a in range(d):
+            linear = 0.0
+            for b in range(d):
+                linear += precision[a, b] * shift[b]
+            square += linear * shift[a]
+            row[1 + a] = linear
+            for b in range(a):
+                row[f + b] = -precision[a, b]
+            row[f + a] = -0.5 * precision[a, a]
+            f += a + 1
+        row[0] = constants[k] - 0.5 * square
+
+
+@kernel
+def central_moments(sums, divisors, shifts, reg_covar, covariances):
+    """Fill in S²_k / N_k - δ_k δ_kᵀ + reg_covar · I from packed sums, symmetric bit by bit."""
+    n_components, d = shifts.shape
+    for k in range(n_components):
+        shift, covariance = shifts[k], covariances[k]
+        f = 1 + d
+        for a in range(d):
+            for b in range(a + 1):
+                x = sums[k, f + b] / divisors[k] - shift[a] * shift[b]
+                covariance[a, b] = covariance[b, a] = x
+            covariance[a, a] += reg_covar
+            f += a + 1

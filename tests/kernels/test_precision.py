@@ -1,10 +1,11 @@
-"""The precision kernel against NumPy."""
+"""The kernels for small matrices against NumPy."""
 
 import naive
 import numpy as np
 import pytest
 
-from skgmmot.kernels.precision import precisions
+from skgmmot.kernels.features import features_of
+from skgmmot.kernels.precision import central_moments, precisions, quadratic_coefficients
 
 
 def run_kernel(covariances):
@@ -71,3 +72,35 @@ def test_first_matrix_that_is_not_positive_definite_is_named(bad, place):
     covariances[place] = bad
     covariances[3] = -np.eye(3)  # a later one does not matter
     assert run_kernel(covariances)[0] == place
+
+
+@pytest.mark.parametrize("d, K", [(1, 1), (2, 3), (5, 4), (12, 2)])
+def test_coefficients_are_those_of_the_quadratic_forms(d, K):
+    """⟨η_k, φ(z)⟩ = c_k - ½ (z - μ_k)ᵀ P_k (z - μ_k) at any z."""
+    rng = np.random.default_rng(10 * d + K)
+    matrices, shifts = naive.random_covariances(rng, K, d), rng.normal(size=(K, d))
+    constants = rng.normal(size=K)
+    padding = 7.0
+    coefficients = np.full((K + 1, features_of("full", d).size + 2), padding)
+    quadratic_coefficients(constants, matrices, shifts, coefficients)
+    z = rng.normal(size=d)
+    values = coefficients[:K, :-2] @ naive.features(z[None], "full")[0]
+    away = z - shifts
+    expected = constants - 0.5 * np.einsum("ka,kab,kb->k", away, matrices, away)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-13 * d * d)
+    assert (coefficients[K] == padding).all() and (coefficients[:, -2:] == padding).all()
+
+
+@pytest.mark.parametrize("d, K", [(1, 1), (2, 3), (5, 4)])
+def test_central_moments_are_covariances(d, K):
+    rng = np.random.default_rng(10 * d + K)
+    X, weights = rng.normal(size=(30, d)), rng.uniform(size=(K, 30))
+    sums = weights @ naive.features(X, "full")
+    masses = sums[:, 0].copy()
+    shifts = sums[:, 1 : 1 + d] / masses[:, None]
+    covariances = np.full((K, d, d), np.nan)
+    central_moments(sums, masses, shifts, 0.5, covariances)
+    for k in range(K):
+        expected = np.cov(X.T, aweights=weights[k], ddof=0).reshape(d, d) + 0.5 * np.eye(d)
+        np.testing.assert_allclose(covariances[k], expected, rtol=0, atol=1e-13)
+    assert (covariances == covariances.swapaxes(1, 2)).all()
