@@ -64,7 +64,8 @@ class CoupledFit:
             state = best.evaluation.state
             known = [] if thin else best.objectives
             used = 0 if thin else len(known) - 1
-        if known and (best.converged or used >= self.max_iter or not self.transport_weight):
+        finished = used >= self.max_iter or not self.transport_weight
+        if known and (finished or (best.converged and best.residual < self.residual_tol)):
             result = best
         else:
             result = maximize(

@@ -14,10 +14,13 @@ from .coupling.objective import starting_state
 from .em.exponential_family import CollapsedComponentError
 from .mixture import DifferentiableGaussianMixture
 
-# Sweeps from each start before the best is followed to the end.
-_SCREENING = 50
+# Sweeps from each start, at most, before the best is followed to the end, and the residual at
+# which its objective is known well enough: to about the square of that.
+_SCREENING, _SCREENING_RESIDUAL = 50, 1e-3
 # The mixtures to start from are fitted to this residual, in so many EM steps at most.
 _EM_RESIDUAL, _EM_STEPS = 1e-2, 100
+# Their k-means looks at so many rows at most, or at so many for each component.
+_SEED_ROWS, _SEED_ROWS_EACH = 3000, 100
 
 
 class Cloud(NamedTuple):
@@ -91,7 +94,11 @@ def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled):
     def fit(cloud, n):
         key = id(cloud), n
         if key not in fitted:
-            fitted[key] = independent_fit(cloud, n, options, seed)
+            own = options
+            if coupled and options["init_size"] is not None:
+                size = min(options["init_size"], max(_SEED_ROWS, _SEED_ROWS_EACH * n))
+                own = options | {"init_size": size}
+            fitted[key] = independent_fit(cloud, n, own, seed)
         return fitted[key]
 
     def target():
@@ -139,7 +146,7 @@ def best_of(problem, pairs, *, max_iter, tol, residual_tol):
                 starting_state(problem, *pair()),
                 max_iter=min(max_iter, _SCREENING),
                 tol=tol,
-                residual_tol=residual_tol,
+                residual_tol=max(residual_tol, _SCREENING_RESIDUAL),
             )
         except CollapsedComponentError as error:
             failures.append(error)

@@ -216,7 +216,7 @@ class Coordinates:
         means[: self.n_free] += moves
         if self.n_free < len(means):
             factors = np.concatenate([factors, base.factors[self.n_free :]])
-        return CoupledState(weights, means, factors, plan)
+        return CoupledState(weights, means, factors, plan, base.potentials)
 
     def _moved_weights(self, logs):
         weights = list(self.base.weights)
@@ -284,13 +284,13 @@ class Coordinates:
                 parts.insert(0, self.log_scales[i] * w * (w_bar - w @ w_bar))
         return np.concatenate(parts)
 
-    def scaled_step(self, vector, evaluation):
-        """Largest change of a mean or a covariance in a step along the gradient.
+    def scaled_step(self, gradient):
+        """Largest change of a mean or a covariance in a step along a gradient.
 
         Means count in standard deviations of their component, covariances relative to
         themselves (Frobenius), as in `em.fixed_point.scaled_change`. Lost components are left out.
         """
-        _, steps, spread = self._split(self.gradient(vector, evaluation))
+        _, steps, spread = self._split(gradient)
         steps, spread = steps * self.inverse_root[:, None], self.scale * spread
         if self.kind in ("full", "tied"):
             spread = spread * np.where(self.rows == self.columns, 2.0, np.sqrt(2.0))

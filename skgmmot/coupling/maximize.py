@@ -54,12 +54,12 @@ def residual_of(problem, evaluation):
     themselves, in one EM step. Components count alike, unless they have nearly no weight.
     """
     coordinates = Coordinates(problem, evaluation.state, evaluation.shares)
-    return _residual(problem, evaluation, coordinates, coordinates.start())
+    gradient = coordinates.gradient(coordinates.start(), evaluation)
+    return _residual(problem, evaluation, coordinates, gradient)
 
 
-def _residual(problem, evaluation, coordinates, vector):
-    step = coordinates.scaled_step(vector, evaluation)
-    return max(step, _weights_residual(problem, evaluation))
+def _residual(problem, evaluation, coordinates, gradient):
+    return max(coordinates.scaled_step(gradient), _weights_residual(problem, evaluation))
 
 
 def _plan_excess(problem, evaluation):
@@ -171,13 +171,16 @@ def _round(problem, evaluation, n_sweeps, objectives, tol, residual_tol, callbac
     """
     coordinates = Coordinates(problem, evaluation.state, evaluation.shares)
     start, accepted, stopped = coordinates.start(), evaluation, False
-    seen = {"vector": start, "evaluation": evaluation}
+    gradient = coordinates.gradient(start, evaluation)
+    seen = start, evaluation, gradient  # the last vector, and what was found there
     # said of a step out of the domain; the line search then looks closer
     out_of_domain = _FAR * (1.0 + abs(evaluation.objective)), np.zeros(coordinates.size)
 
     def value_and_gradient(vector):
+        nonlocal seen
         if np.array_equal(vector, start):
-            return -evaluation.objective, -coordinates.gradient(vector, evaluation)
+            seen = start, evaluation, gradient
+            return -evaluation.objective, -gradient
         try:
             with np.errstate(all="ignore"):
                 latest = evaluate(problem, coordinates.state(vector))
@@ -185,22 +188,20 @@ def _round(problem, evaluation, n_sweeps, objectives, tol, residual_tol, callbac
             return out_of_domain
         if not np.isfinite(latest.objective):
             return out_of_domain
-        seen["vector"], seen["evaluation"] = vector.copy(), latest
-        return -latest.objective, -coordinates.gradient(vector, latest)
-
-    def at(vector):
-        if not np.array_equal(seen["vector"], vector):
-            value_and_gradient(vector)
-        return seen["evaluation"]
+        seen = vector.copy(), latest, coordinates.gradient(vector, latest)
+        return -latest.objective, -seen[2]
 
     def after_sweep(intermediate_result):
         nonlocal accepted, stopped
-        accepted = latest = at(intermediate_result.x)
+        if not np.array_equal(seen[0], intermediate_result.x):
+            value_and_gradient(intermediate_result.x)
+        _, latest, latest_gradient = seen
+        accepted = latest
         objectives.append(latest.objective)
         gain = objectives[-1] - objectives[-2]
         settled = gain < tol and (
             residual_tol == np.inf
-            or _residual(problem, latest, coordinates, intermediate_result.x) < residual_tol
+            or _residual(problem, latest, coordinates, latest_gradient) < residual_tol
         )
         if callback is not None:
             stopped = bool(callback(len(objectives) - 1, latest, gain, settled))

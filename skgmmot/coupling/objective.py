@@ -101,12 +101,15 @@ class CoupledState(NamedTuple):
     factors : ndarray of shape (K + L, n_features, n_features), Cholesky factors, or
         (K + L, n_features), standard deviations, for diag and spherical
     plan : ndarray of shape (K, L)
+    potentials : tuple of two ndarrays, or None
+        Where the plan is solved for, those of a solution nearby.
     """
 
     weights: tuple
     means: np.ndarray
     factors: np.ndarray
     plan: np.ndarray
+    potentials: tuple | None = None
 
 
 class Statistics(NamedTuple):
@@ -265,8 +268,9 @@ def evaluation_of(problem, state, statistics):
         if problem.reg > 0:
             plan_bar = plan_bar - tau * problem.reg * _surprise(state)
     else:
-        solved = solve_plan(problem, state.weights, costs)
-        value, state = solved.value, state._replace(plan=solved.plan)
+        solved = solve_plan(problem, state.weights, costs, state.potentials)
+        value = solved.value
+        state = state._replace(plan=solved.plan, potentials=solved.potentials)
         ratios = tuple(
             ratio - tau * mass_gradient(potential, problem.reg, penalty)
             for ratio, potential, penalty in zip(
@@ -298,7 +302,8 @@ def starting_state(problem, source, target):
     source, target = (_normalized(theta) for theta in (source, target))
     state = state_of(source, target, np.zeros((source.n_components, target.n_components)))
     costs = _costs_and_gaps(state)[0]
-    return state._replace(plan=solve_plan(problem, state.weights, costs).plan)
+    solved = solve_plan(problem, state.weights, costs)
+    return state._replace(plan=solved.plan, potentials=solved.potentials)
 
 
 def _normalized(theta):
@@ -313,11 +318,11 @@ def _surprise(state):
     return plan - w[:, None] - v
 
 
-def solve_plan(problem, weights, costs):
+def solve_plan(problem, weights, costs, near=None):
     """The optimal plan of the problem's variant. Its solver complains only after the fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return optimal_plan(*weights, costs, problem.reg, problem.penalties)
+        return optimal_plan(*weights, costs, problem.reg, problem.penalties, near)
 
 
 def _of_components(mixtures):

@@ -37,12 +37,12 @@ numerics", Handbook of Numerical Analysis 24 (2023).
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from skgmmot.kernels.threads import one_blas_thread
 
 MAX_ITER = 200
 MAX_NEWTON = 100
+NEAR_NEWTON = 10  # from potentials that are only thought to be near
 
 # The path is followed to this gap, and to these residuals of (3), as fractions of the cost of
 # moving nothing or of moving everything at random, whichever is less.
@@ -73,7 +73,7 @@ class Solution(NamedTuple):
     residual: float
 
 
-def penalized_plan(weights, target_weights, costs, reg, penalties):
+def penalized_plan(weights, target_weights, costs, reg, penalties, near=None):
     """Solve (1).
 
     Parameters
@@ -87,6 +87,9 @@ def penalized_plan(weights, target_weights, costs, reg, penalties):
         ε ≥ 0.
     penalties : tuple of two floats
         λ and λ', positive; infinite for a constraint.
+    near : tuple of ndarray of shape (K,) and ndarray of shape (L,), default=None
+        Potentials thought to be near the solution. For ε > 0 Newton's method tries from there
+        first.
 
     Returns
     -------
@@ -102,12 +105,17 @@ def penalized_plan(weights, target_weights, costs, reg, penalties):
     costs = np.minimum(costs, UNAFFORDABLE * nothing) / unit
     problem = (weights, target_weights, costs, reg / unit, unit / penalties[0], unit / penalties[1])
     # A step that fails leaves its loop, with its residual.
+    solution = None
     with np.errstate(all="ignore"), one_blas_thread():
-        solution = _follow_path(product, *problem)
-        if reg > 0:
-            finished = _finish(product, *problem, *solution.potentials)
-            if finished.residual < max(solution.residual, RESIDUAL):
-                solution = finished
+        if near is not None and reg > 0:
+            tried = _finish(product, *problem, near[0] / unit, near[1] / unit, NEAR_NEWTON)
+            solution = tried if tried.residual < RESIDUAL else None
+        if solution is None:
+            solution = _follow_path(product, *problem)
+            if reg > 0:
+                finished = _finish(product, *problem, *solution.potentials)
+                if finished.residual < max(solution.residual, RESIDUAL):
+                    solution = finished
     u, v = solution.potentials
     plan = np.where(unaffordable, 0.0, solution.plan)
     return Solution(plan, (unit * u, unit * v), solution.residual)
@@ -165,7 +173,8 @@ def _newton(plan, p, s, reg, slack_error, errors, excess):
     def direction(change):
         g = change / p - slack_error
         rhs = (errors[0] - (D * g).sum(axis=1)) / sums, (errors[1] - (D * g).sum(axis=0)) / sums2
-        du, dv = np.split(np.linalg.solve(system, np.concatenate(rhs)), [len(sums)])
+        step = np.linalg.solve(system, np.concatenate(rhs))
+        du, dv = step[: len(sums)], step[len(sums) :]
         dp = p / (reg + s) * (du[:, None] + dv + g)
         return dp, (change - s * dp) / p, du, dv
 
@@ -196,7 +205,7 @@ def _step_length(p, dp, s, ds):
     return min(1.0, -1.0 / min((dp / p).min(), (ds / s).min(), -1.0))
 
 
-def _finish(product, w, w2, costs, reg, rate, rate2, u, v):
+def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=MAX_NEWTON):
     """Newton's method for ε > 0, on the logarithms of the marginals."""
     log_w, log_w2 = np.log(w), np.log(w2)
     excess = np.full(len(w), reg * rate), np.full(len(w2), reg * rate2)
@@ -204,13 +213,13 @@ def _finish(product, w, w2, costs, reg, rate, rate2, u, v):
     def at(u, v, reduced):
         """The state at potentials u, v: with errors of log marginals, in units of ε."""
         exponents = -reduced / reg
-        rows = logsumexp(exponents + log_w2, axis=1)
-        columns = logsumexp(exponents.T + log_w, axis=1)
+        rows = _log_sums(exponents + log_w2)
+        columns = _log_sums(exponents.T + log_w)
         errors = np.concatenate([-rate * u - rows, -rate2 * v - columns])
         return u, v, reduced, rows, columns, errors
 
     state = at(u, v, costs - u[:, None] - v)
-    for _ in range(MAX_NEWTON):
+    for _ in range(max_iter):
         u, v, reduced, rows, columns, errors = state
         largest = np.abs(errors).max()
         if not largest > 1e-15:
@@ -220,9 +229,10 @@ def _finish(product, w, w2, costs, reg, rate, rate2, u, v):
         conditional2 = np.exp(exponents.T + log_w - columns[:, None])
         system = _system(conditional, conditional2, *excess)
         try:
-            du, dv = np.split(reg * np.linalg.solve(system, errors), [len(w)])
+            change = reg * np.linalg.solve(system, errors)
         except np.linalg.LinAlgError:
             break
+        du, dv = change[: len(w)], change[len(w) :]
         step = 1.0
         while step > 1e-3:
             new = at(u + step * du, v + step * dv, reduced - step * (du[:, None] + dv))
@@ -238,6 +248,12 @@ def _finish(product, w, w2, costs, reg, rate, rate2, u, v):
     plan = product * np.exp(-reduced / reg)
     masses = np.concatenate([w * np.exp(rows), w2 * np.exp(columns)])
     return Solution(plan, (u, v), float((masses * np.abs(np.expm1(errors))).max()))
+
+
+def _log_sums(exponents):
+    """log Σ_l e^{x_kl} of each row."""
+    largest = exponents.max(axis=1)
+    return largest + np.log(np.exp(exponents - largest[:, None]).sum(axis=1))
 
 
 def _sweep(state, at, reg, rate, rate2):

@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     value: float
 
 
-def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED):
+def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, near=None):
     """Optimal plan and potentials of any variant.
 
     Parameters
@@ -73,6 +73,8 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED):
         ε, the weight of the entropy.
     penalties : tuple of two floats, default=(inf, inf)
         λ and λ', the weights of the marginal terms; infinite for a constraint.
+    near : tuple of ndarray of shape (K,) and ndarray of shape (L,), default=None
+        Potentials of a similar problem, which may save time where `reg` is positive.
 
     Returns
     -------
@@ -93,7 +95,9 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED):
     rows, columns = weights > 0, target_weights > 0
     w, w2, C = weights[rows], target_weights[columns], costs[np.ix_(rows, columns)]
 
-    solution = penalized_plan(w, w2, C, reg, penalties)
+    if near is not None:
+        near = near[0][rows], near[1][columns]
+    solution = penalized_plan(w, w2, C, reg, penalties, near)
     if reg == 0:
         solved, potentials, gap = _finish_exact(solution, w, w2, C, penalties)
         value = plan_value(solved, w, w2, C, 0.0, penalties)
