@@ -53,9 +53,13 @@ def residual_of(problem, evaluation):
     of the weights, of the means in standard deviations and of the covariances relative to
     themselves, in one EM step. Components count alike, unless they have nearly no weight.
     """
+    return _residual(problem, evaluation, *_coordinates_about(problem, evaluation))
+
+
+def _coordinates_about(problem, evaluation):
+    """Coordinates about a state, and the gradient there."""
     coordinates = Coordinates(problem, evaluation.state, evaluation.shares)
-    gradient = coordinates.gradient(coordinates.start(), evaluation)
-    return _residual(problem, evaluation, coordinates, gradient)
+    return coordinates, coordinates.gradient(coordinates.start(), evaluation)
 
 
 def _residual(problem, evaluation, coordinates, gradient):
@@ -143,20 +147,24 @@ def maximize(problem, state, *, max_iter, tol, residual_tol, callback=None):
 def _maximize(problem, state, max_iter, tol, residual_tol, callback):
     evaluation = evaluate(problem, state)
     objectives = [evaluation.objective]
-    residual = residual_of(problem, evaluation)
+    coordinates, gradient = _coordinates_about(problem, evaluation)
+    residual = _residual(problem, evaluation, coordinates, gradient)
     converged = max_iter == 0 and residual < residual_tol
     stopped, n_round, stalls = False, 0, 0
     while len(objectives) <= max_iter and not (converged or stopped or stalls == 2):
         if problem.plan_is_free and problem.reg > 0:
             evaluation = _lift(problem, evaluation)
+            coordinates, gradient = _coordinates_about(problem, evaluation)
         before = evaluation.objective
         n_sweeps = _ROUNDS[min(n_round, len(_ROUNDS) - 1)]
         n_sweeps = min(n_sweeps, max_iter + 1 - len(objectives))
+        limits = n_sweeps, tol, residual_tol
         evaluation, stopped = _round(
-            problem, evaluation, n_sweeps, objectives, tol, residual_tol, callback
+            problem, evaluation, coordinates, gradient, objectives, limits, callback
         )
         gain = objectives[-1] - objectives[-2] if len(objectives) > 1 else 0.0
-        residual = residual_of(problem, evaluation)
+        coordinates, gradient = _coordinates_about(problem, evaluation)
+        residual = _residual(problem, evaluation, coordinates, gradient)
         converged = gain < tol and residual < residual_tol
         stalled = abs(evaluation.objective - before) <= _STALLED * (1 + abs(before))
         stalls = stalls + 1 if stalled else 0
@@ -164,14 +172,13 @@ def _maximize(problem, state, max_iter, tol, residual_tol, callback):
     return CoupledResult(evaluation, objectives, residual, converged)
 
 
-def _round(problem, evaluation, n_sweeps, objectives, tol, residual_tol, callback):
-    """Up to ``n_sweeps`` sweeps in coordinates about one state; they extend ``objectives``.
+def _round(problem, evaluation, coordinates, gradient, objectives, limits, callback):
+    """Some sweeps in coordinates about one state; they extend ``objectives``.
 
     Returns the last evaluation, and whether the callback has stopped the run.
     """
-    coordinates = Coordinates(problem, evaluation.state, evaluation.shares)
+    n_sweeps, tol, residual_tol = limits
     start, accepted, stopped = coordinates.start(), evaluation, False
-    gradient = coordinates.gradient(start, evaluation)
     seen = start, evaluation, gradient  # the last vector, and what was found there
     # said of a step out of the domain; the line search then looks closer
     out_of_domain = _FAR * (1.0 + abs(evaluation.objective)), np.zeros(coordinates.size)

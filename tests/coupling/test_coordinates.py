@@ -19,7 +19,8 @@ def coordinates_of(kind="full", **variant):
 def test_start_stands_for_the_base(kind, name):
     _, base, coordinates = coordinates_of(kind, **VARIANTS[name])
     again = coordinates.state(coordinates.start())
-    for part, other in zip((*base.weights, *base[1:]), (*again.weights, *again[1:]), strict=True):
+    parts, others = ((*state.weights, *state[1:4]) for state in (base, again))
+    for part, other in zip(parts, others, strict=True):
         np.testing.assert_allclose(other, part, rtol=1e-13, atol=1e-15)
 
 
