@@ -14,8 +14,13 @@ except ImportError:  # scikit-learn < 1.9
         return method
 
 
+def has_callbacks(estimator):
+    """Whether there is someone to call: registered on it, or on a meta-estimator above it."""
+    return hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
+
+
 class FitTasks:
-    """The tree of tasks of a fit: restarts, and EM steps in each.
+    """The tree of tasks of a fit: restarts, and EM steps in each, or other runs and steps.
 
     Does nothing unless callbacks are registered on the estimator, or handed down to it by a
     meta-estimator.
@@ -25,17 +30,32 @@ class FitTasks:
     estimator : CallbackSupportMixin
     X, sample_weight : the training data, passed on to the callbacks
     n_restarts : int
+    sample_domain : ndarray, default=None
+        Passed on to the callbacks too.
+    names : tuple of two str
+        What the runs and their steps are called.
     """
 
-    def __init__(self, estimator, X, sample_weight, n_restarts):
-        self.estimator = estimator
+    def __init__(
+        self,
+        estimator,
+        X,
+        sample_weight,
+        n_restarts,
+        *,
+        sample_domain=None,
+        names=("restart", "EM step"),
+    ):
+        self.estimator, self.names = estimator, names
+        metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+        metadata = {name: value for name, value in metadata.items() if value is not None}
         self.arguments = {
             "estimator": estimator,
             "X": X,
-            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+            "metadata": metadata or None,
         }
         self.root = None
-        if hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx"):
+        if has_callbacks(estimator):
             self.root = estimator._init_callback_context(max_subtasks=n_restarts)
             self.root.call_on_fit_task_begin(**self.arguments)
 
@@ -48,17 +68,19 @@ class FitTasks:
         if self.root is None:
             yield None
             return
-        task = self.root.subcontext(task_name="restart", max_subtasks=max_iter)
+        task = self.root.subcontext(task_name=self.names[0], max_subtasks=max_iter)
         task.call_on_fit_task_begin(**self.arguments)
         step = None
 
         def begin():
             nonlocal step
-            step = task.subcontext(task_name="EM step")
+            step = task.subcontext(task_name=self.names[1])
             step.call_on_fit_task_begin(**self.arguments)
 
         def on_step(n_iter, theta, change, converged):
             nonlocal step
+            if step is None:  # it had looked converged, and went on
+                begin()
             stop = step.call_on_fit_task_end(
                 **self.arguments, reconstruction_attributes=lambda: fitted_attributes(theta)
             )

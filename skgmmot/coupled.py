@@ -10,10 +10,11 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
+from .callbacks import CallbackSupportMixin
 from .coupled_density import CoupledDensity
 from .coupled_differentiable import DifferentiableCoupledFit
 from .coupled_fit import CoupledFit
-from .coupled_starts import Cloud
+from .coupled_starts import Cloud, pooled
 from .density import checked_weights
 from .domains import two_domains
 from .parameters import COVARIANCE_TYPES, MixtureParameters
@@ -23,6 +24,7 @@ _PAIR_DOMAINS = (1, -1)
 
 
 class CoupledGMMFitter(
+    CallbackSupportMixin,
     CoupledFit,
     DifferentiableCoupledFit,
     CoupledDensity,
@@ -274,7 +276,8 @@ class CoupledGMMFitter(
                     f"sample_weight: at least one weight of the domain {label!r} must be positive."
                 )
             clouds.append(Cloud(X[rows], part))
-        for message in self._fit_clouds(clouds, domains):
+        domain = np.where(is_source, *domains)
+        for message in self._fit_clouds(clouds, domains, lambda: (X, domain, weight)):
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
@@ -323,7 +326,7 @@ class CoupledGMMFitter(
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
             clouds.append(Cloud(X, weight))
-        for message in self._fit_clouds(clouds, _PAIR_DOMAINS):
+        for message in self._fit_clouds(clouds, _PAIR_DOMAINS, lambda: _rows_of(clouds)):
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
@@ -355,3 +358,9 @@ class CoupledGMMFitter(
             )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+
+
+def _rows_of(clouds):
+    """All rows of a pair of clouds, their domains and their weights."""
+    X, weight = pooled(clouds)
+    return X, np.repeat(_PAIR_DOMAINS, [len(cloud.X) for cloud in clouds]), weight

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 
+from .callbacks import FitTasks, has_callbacks, with_callbacks
 from .coupled_starts import (
     best_of,
     independent_fit,
@@ -43,9 +44,13 @@ _EM_OPTIONS = (
 class CoupledFit:
     """The fit itself, of an estimator with the parameters of `CoupledGMMFitter`."""
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def _fit_clouds(self, clouds, domains):
-        """Fit, and return what there is to warn of."""
+    def _fit_clouds(self, clouds, domains, data):
+        """Fit, and return what there is to warn of.
+
+        ``data()`` returns all rows, their domains and their weights, for callbacks.
+        """
         frozen, n_components = self._checked_target(clouds[0].X.shape[1])
         for cloud, n, side in zip(clouds, n_components, ("source", "target"), strict=True):
             n_rows = len(cloud.without_zeros().X)
@@ -56,11 +61,23 @@ class CoupledFit:
                     "more rows of that domain."
                 )
         problem = self._problem(clouds)
-        if self.warm_start and hasattr(self, "_state"):
+        warm = self.warm_start and hasattr(self, "_state")
+        X, domain, weight = data() if has_callbacks(self) else (None, None, None)
+        n_runs = 1 if warm else 1 + 2 * self.n_init  # unless the best start is good enough
+        names = "run", "sweep"
+        tasks = FitTasks(self, X, weight, n_runs, sample_domain=domain, names=names)
+        self.domains_ = domains
+        self._target_is_frozen = problem.freeze_target
+
+        def sweeping(problem, max_iter):
+            dtype = clouds[0].X.dtype
+            return tasks.restart(max_iter, lambda found: self._attributes(problem, found, dtype))
+
+        if warm:
             state, failures = self._last_state(problem, frozen, n_components), []
             known, used = [], 0
         else:
-            best, failures, thin = self._start(clouds, problem, frozen, n_components)
+            best, failures, thin = self._start(clouds, problem, frozen, n_components, sweeping)
             state = best.evaluation.state
             known = [] if thin else best.objectives
             used = 0 if thin else len(known) - 1
@@ -68,18 +85,23 @@ class CoupledFit:
         if known and (finished or (best.converged and best.residual < self.residual_tol)):
             result = best
         else:
-            result = maximize(
-                problem,
-                state,
-                max_iter=self.max_iter - used,
-                tol=self.tol,
-                residual_tol=self.residual_tol,
-                callback=self._printing(used) if self.verbose else None,
-            )
+            with sweeping(problem, self.max_iter - used) as on_sweep:
+                result = maximize(
+                    problem,
+                    state,
+                    max_iter=self.max_iter - used,
+                    tol=self.tol,
+                    residual_tol=self.residual_tol,
+                    callback=self._printing(used, on_sweep) if self.verbose else on_sweep,
+                )
             result = result._replace(objectives=known + result.objectives[bool(known) :])
-        self.domains_ = domains
-        self._target_is_frozen = problem.freeze_target
-        self._keep(problem, result, clouds[0].X.dtype)
+        attributes = self._attributes(problem, result.evaluation, clouds[0].X.dtype)
+        vars(self).update(attributes)
+        self.lower_bounds_ = result.objectives
+        self.n_iter_ = len(result.objectives) - 1
+        self.converged_ = result.converged
+        self.residual_ = result.residual
+        tasks.finish(lambda: attributes)
         return self._complaints(failures)
 
     def _checked_target(self, n_features):
@@ -129,7 +151,7 @@ class CoupledFit:
             freeze_target=not _is_bool(self.freeze_target) or bool(self.freeze_target),
         )
 
-    def _start(self, clouds, problem, frozen, n_components):
+    def _start(self, clouds, problem, frozen, n_components, sweeping):
         """The best of all starts after some sweeps, failures, and whether rows were left out."""
         seeds = seeds_of(self.random_state, self.n_init)
         options = {name: getattr(self, name) for name in _EM_OPTIONS}
@@ -159,6 +181,7 @@ class CoupledFit:
         best, failures = best_of(
             problem,
             pairs,
+            sweeping,
             max_iter=self.max_iter if coupled else 0,
             tol=self.tol,
             residual_tol=self.residual_tol,
@@ -178,42 +201,45 @@ class CoupledFit:
         source, target = mixtures_of(state, self.covariance_type)
         return starting_state(problem, source, target if frozen is None else frozen)
 
-    def _printing(self, used):
+    def _printing(self, used, on_sweep):
         def callback(n_iter, evaluation, gain, converged):
             if (used + n_iter) % self.verbose_interval == 0:
                 print(
                     f"  Sweep {used + n_iter}: objective {evaluation.objective:.8f}, "
                     f"gain {gain:.3e}"
                 )
+            return on_sweep is not None and on_sweep(n_iter, evaluation, gain, converged)
 
         return callback
 
-    def _keep(self, problem, result, dtype):
-        """Set the fitted attributes."""
-        evaluation = result.evaluation
+    def _attributes(self, problem, evaluation, dtype):
+        """The fitted attributes that are functions of a state."""
         orders = matched_orders(evaluation.state.plan, keep_target=problem.freeze_target)
-        self._state = state = _reordered(evaluation.state, orders)
+        state = _reordered(evaluation.state, orders)
         pair = mixtures_of(state, self.covariance_type)
-        self.source_mixture_, self.target_mixture_ = (self._mixture(theta, dtype) for theta in pair)
-        self.transport_ = mixture_transport(*pair, reg=problem.reg, reg_m=problem.penalties)
-        exact = self.transport_
+        source, target = (self._mixture(theta, dtype) for theta in pair)
+        transport = exact = mixture_transport(*pair, reg=problem.reg, reg_m=problem.penalties)
         if problem.reg > 0 or min(problem.penalties) < np.inf:
             exact = mixture_transport(*pair)
-        self.mw2_ = exact.distance
         likelihood = sum(
             em_step(cloud, theta).lower_bound
             for cloud, theta in zip((problem.source, problem.target), pair, strict=True)
         )
-        self.objective_ = likelihood - problem.transport_weight * self.transport_.value
-        self.lower_bounds_ = result.objectives
-        self.n_iter_ = len(result.objectives) - 1
-        self.converged_ = result.converged
-        self.residual_ = result.residual
-        plan = self.transport_.plan
-        self.reweighting_ = tuple(
-            np.divide(mass, theta.weights, out=np.ones_like(mass), where=theta.weights > 0)
-            for mass, theta in zip((plan.sum(axis=1), plan.sum(axis=0)), pair, strict=True)
-        )
+        masses = transport.plan.sum(axis=1), transport.plan.sum(axis=0)
+        return {
+            "domains_": self.domains_,
+            "_target_is_frozen": self._target_is_frozen,
+            "_state": state,
+            "source_mixture_": source,
+            "target_mixture_": target,
+            "transport_": transport,
+            "mw2_": exact.distance,
+            "objective_": likelihood - problem.transport_weight * transport.value,
+            "reweighting_": tuple(
+                np.divide(mass, theta.weights, out=np.ones_like(mass), where=theta.weights > 0)
+                for mass, theta in zip(masses, pair, strict=True)
+            ),
+        }
 
     def _mixture(self, theta, dtype):
         weights, means, covariances = theta

@@ -17,10 +17,10 @@ from .mixture import DifferentiableGaussianMixture
 # Sweeps from each start, at most, before the best is followed to the end, and the residual at
 # which its objective is known well enough: to about the square of that.
 _SCREENING, _SCREENING_RESIDUAL = 50, 1e-3
+# Starts with the same optimum differ by less: the first of them is taken.
+_TIE = 1e-9
 # The mixtures to start from are fitted to this residual, in so many EM steps at most.
 _EM_RESIDUAL, _EM_STEPS = 1e-2, 100
-# Their k-means looks at so many rows at most, or at so many for each component.
-_SEED_ROWS, _SEED_ROWS_EACH = 3000, 100
 
 
 class Cloud(NamedTuple):
@@ -94,11 +94,7 @@ def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled):
     def fit(cloud, n):
         key = id(cloud), n
         if key not in fitted:
-            own = options
-            if coupled and options["init_size"] is not None:
-                size = min(options["init_size"], max(_SEED_ROWS, _SEED_ROWS_EACH * n))
-                own = options | {"init_size": size}
-            fitted[key] = independent_fit(cloud, n, own, seed)
+            fitted[key] = independent_fit(cloud, n, options, seed)
         return fitted[key]
 
     def target():
@@ -107,17 +103,17 @@ def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled):
     pairs = [lambda: (fit(clouds[0], n_components[0]), target())]
     if not coupled:
         return pairs
-    pooled = _pooled(clouds)
+    both = pooled(clouds)
     if frozen is not None:
-        pairs.append(lambda: (fit(pooled, n_components[0]), target()))
+        pairs.append(lambda: (fit(both, n_components[0]), target()))
         if n_components[0] == n_components[1]:
             pairs.append(lambda: (target(), target()))
     else:
-        pairs.append(lambda: tuple(fit(pooled, n) for n in n_components))
+        pairs.append(lambda: tuple(fit(both, n) for n in n_components))
     return pairs
 
 
-def _pooled(clouds):
+def pooled(clouds):
     weight = None
     if any(cloud.weight is not None for cloud in clouds):
         ones = (np.ones(len(cloud.X)) for cloud in clouds)
@@ -130,8 +126,10 @@ def _pooled(clouds):
     return Cloud(np.concatenate([cloud.X for cloud in clouds]), weight)
 
 
-def best_of(problem, pairs, *, max_iter, tol, residual_tol):
+def best_of(problem, pairs, sweeping, *, max_iter, tol, residual_tol):
     """Sweep from every start for a while, and return the best result and the failures.
+
+    ``sweeping(problem, max_iter)`` is a context for each run, which yields its callback.
 
     Raises
     ------
@@ -139,19 +137,23 @@ def best_of(problem, pairs, *, max_iter, tol, residual_tol):
         If every start failed.
     """
     best, failures = None, []
+    most = min(max_iter, _SCREENING)
     for pair in pairs:
-        try:
-            result = maximize(
-                problem,
-                starting_state(problem, *pair()),
-                max_iter=min(max_iter, _SCREENING),
-                tol=tol,
-                residual_tol=max(residual_tol, _SCREENING_RESIDUAL),
-            )
-        except CollapsedComponentError as error:
-            failures.append(error)
-            continue
-        if best is None or result.objectives[-1] > best.objectives[-1]:
+        with sweeping(problem, most) as callback:
+            try:
+                result = maximize(
+                    problem,
+                    starting_state(problem, *pair()),
+                    max_iter=most,
+                    tol=tol,
+                    residual_tol=max(residual_tol, _SCREENING_RESIDUAL),
+                    callback=callback,
+                )
+            except CollapsedComponentError as error:
+                failures.append(error)
+                continue
+        objective = result.evaluation.objective
+        if best is None or objective > best.evaluation.objective + _TIE * (1 + abs(objective)):
             best = result
     if best is None:
         raise failures[0]

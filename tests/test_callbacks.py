@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from skgmmot import DifferentiableGaussianMixture
+from skgmmot import CoupledGMMFitter, DifferentiableGaussianMixture
 
 callback = pytest.importorskip(
     "sklearn.callback", reason="scikit-learn has callbacks from version 1.9"
@@ -198,3 +198,114 @@ def test_scoring_monitor_runs():
     mixture = mixture_of().set_callbacks(monitor).fit(clouds())
     steps = [entry for entry in monitor.get_logs().data if entry["task_name"] == "EM step"]
     assert [entry["task_id"] for entry in steps] == list(range(mixture.n_iter_))
+
+
+# Coupled fits
+
+
+def pair_of_clouds():
+    return clouds(200), clouds(150) * 1.2 + [0.5, 0.0]
+
+
+def rows_with_domains():
+    X, Y = pair_of_clouds()
+    return np.concatenate([X, Y]), np.repeat([1, -1], [len(X), len(Y)])
+
+
+class SweepRecorder(Recorder):
+    def on_fit_task_end(self, estimator, context, *, X=None, metadata=None, fitted_estimator=None):
+        super().on_fit_task_end(
+            estimator, context, X=X, metadata=metadata, fitted_estimator=fitted_estimator
+        )
+        return context.task_name == "sweep" and context.task_id + 1 >= self.stop_after
+
+
+def coupled(**params):
+    return CoupledGMMFitter(3, **({"random_state": 0} | params))
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+def test_coupled_fit_has_a_task_for_each_run_and_each_sweep(n_init):
+    recorder = SweepRecorder()
+    fitter = coupled(n_init=n_init).set_callbacks(recorder).fit_pair(*pair_of_clouds())
+    assert recorder.calls == ["setup", "teardown"]
+    runs = recorder.tasks("run")
+    assert [context.task_id for context, *_ in runs] == list(range(1 + 2 * n_init))
+    n_sweeps = [
+        sum(sweep.parent is run for sweep, *_ in recorder.tasks("sweep")) for run, *_ in runs
+    ]
+    # the best of the starts, and then the last run, which went on from there
+    assert fitter.n_iter_ - n_sweeps[-1] in n_sweeps[:-1]
+    assert recorder.ended[-1][0].task_name == "fit"
+    begun, ended = ({id(entry[0]) for entry in some} for some in (recorder.begun, recorder.ended))
+    assert begun == ended and len(recorder.begun) == len(recorder.ended)
+
+
+def test_coupled_fit_shows_fitted_estimators():
+    recorder, (X, y) = SweepRecorder(), rows_with_domains()
+    fitter = coupled().set_callbacks(recorder).fit(X, y)
+    shown = [fitted for *_, fitted in recorder.tasks("sweep")]
+    objectives = [fitted.objective_ for fitted in shown]
+    last = recorder.tasks("run")[-1][0]
+    own = [
+        fitted.objective_
+        for (context, *_, fitted) in recorder.tasks("sweep")
+        if context.parent is last
+    ]
+    assert len(set(objectives)) > 1
+    np.testing.assert_allclose(own, fitter.lower_bounds_[-len(own) :], atol=1e-4)  # reg_covar
+    np.testing.assert_array_equal(shown[-1].transform(X), fitter.transform(X))
+    (root,) = recorder.tasks("fit")
+    assert root[-1].objective_ == fitter.objective_
+    np.testing.assert_array_equal(root[-1].predict(X), fitter.predict(X))
+
+
+@pytest.mark.parametrize("as_pair", [False, True])
+def test_coupled_fit_shows_rows_domains_and_weights(as_pair):
+    recorder, (X, y) = SweepRecorder(), rows_with_domains()
+    weight = np.random.default_rng(0).exponential(size=len(X))
+    fitter = coupled().set_callbacks(recorder)
+    if as_pair:
+        is_source = y == 1
+        fitter.fit_pair(
+            X[is_source],
+            X[~is_source],
+            sample_weight_source=weight[is_source],
+            sample_weight_target=weight[~is_source],
+        )
+    else:
+        fitter.fit(X, y, sample_weight=weight)
+    for _, data, metadata, *_ in [*recorder.begun, *recorder.ended]:
+        np.testing.assert_array_equal(data, X)
+        np.testing.assert_array_equal(metadata["sample_domain"], y)
+        np.testing.assert_array_equal(metadata["sample_weight"], weight)
+
+
+def test_callbacks_change_nothing_in_a_coupled_fit():
+    pair = pair_of_clouds()
+    with_one = coupled().set_callbacks(SweepRecorder()).fit_pair(*pair)
+    without = coupled().fit_pair(*pair)
+    assert with_one.lower_bounds_ == without.lower_bounds_
+    np.testing.assert_array_equal(with_one.transport_.plan, without.transport_.plan)
+
+
+def test_callback_stops_the_runs_of_a_coupled_fit():
+    recorder = SweepRecorder(stop_after=2)
+    fitter = coupled().set_callbacks(recorder)
+    with pytest.warns(ConvergenceWarning, match="did not converge in 4 sweeps"):
+        fitter.fit_pair(*pair_of_clouds())
+    assert len(recorder.tasks("sweep")) == 3 * 2  # two starts, and the better of them again
+
+
+def test_warm_started_coupled_fit_is_one_run():
+    recorder, pair = SweepRecorder(), pair_of_clouds()
+    fitter = coupled(warm_start=True).fit_pair(*pair)
+    fitter.set_callbacks(recorder).fit_pair(*pair)
+    assert len(recorder.tasks("run")) == 1
+
+
+def test_progress_bar_of_a_coupled_fit(capsys):
+    pytest.importorskip("rich", reason="the progress bar is drawn by rich")
+    coupled().set_callbacks(callback.ProgressBar()).fit_pair(*pair_of_clouds())
+    printed = capsys.readouterr().out
+    assert "CoupledGMMFitter" in printed and "run" in printed

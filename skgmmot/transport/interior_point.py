@@ -205,7 +205,7 @@ def _step_length(p, dp, s, ds):
     return min(1.0, -1.0 / min((dp / p).min(), (ds / s).min(), -1.0))
 
 
-def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=MAX_NEWTON):
+def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=None):
     """Newton's method for ε > 0, on the logarithms of the marginals."""
     log_w, log_w2 = np.log(w), np.log(w2)
     excess = np.full(len(w), reg * rate), np.full(len(w2), reg * rate2)
@@ -219,7 +219,7 @@ def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=MAX_NEWTON):
         return u, v, reduced, rows, columns, errors
 
     state = at(u, v, costs - u[:, None] - v)
-    for _ in range(max_iter):
+    for _ in range(MAX_NEWTON if max_iter is None else max_iter):
         u, v, reduced, rows, columns, errors = state
         largest = np.abs(errors).max()
         if not largest > 1e-15:

@@ -28,7 +28,7 @@ def with_data(problem, X, Y):
     return problem._replace(source=clouds[0], target=clouds[1])
 
 
-def tangent_by_differences(problem, state, directions, h=1e-3):
+def tangent_by_differences(problem, state, directions, h=2e-3):
     """θ̇ of both mixtures, by fourth-order differences of fits to moved data."""
 
     def fit(t):
