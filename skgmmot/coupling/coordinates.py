@@ -24,6 +24,7 @@ factor G Gᵀ = I + Jᵀ J, Gᵀ u and Gᵀ c are the coordinates that are used.
 """
 
 import numpy as np
+from scipy.linalg.lapack import dtrtri
 
 from ..transport.bures import nearest_rotations
 from .objective import CoupledState
@@ -101,26 +102,15 @@ class Coordinates:
         matrices = self.kind in ("full", "tied")
         if not matrices:
             own = own[:, :, None] * np.eye(n_features)
-        pairs = np.arange(len(rows))
+        ends = (rows, columns) if self.target_is_free else (rows,)
         shears = [np.eye(0), np.eye(0)]
-
-        def shear(jacobian):
-            jacobian = jacobian.reshape(-1, jacobian.shape[-2] * jacobian.shape[-1])
-            hessian = np.eye(jacobian.shape[1]) + jacobian.T @ jacobian
-            return np.linalg.inv(np.linalg.cholesky(hessian))
-
         if self.n_means <= _LARGEST_HESSIAN:
-            # rows: pairs and features of the gap; columns: components and coordinates
-            jacobian = np.zeros((len(rows), n_features, self.n_free, n_features))
-            jacobian[pairs, :, rows] = own[rows] * (root * self.inverse_root[rows])[:, None, None]
-            if self.target_is_free:
-                l_root = root * self.inverse_root[columns]
-                jacobian[pairs, :, columns] = -own[columns] * l_root[:, None, None]
-            shears[0] = shear(jacobian)
+            # of each pair with mass, dimensions of the gap by coordinates of a mean
+            parts = [own[end] * (root * self.inverse_root[end])[:, None, None] for end in ends]
+            shears[0] = _shear(self.n_free, ends, parts)
         if self.scale.size <= _LARGEST_HESSIAN:
-            groups = np.arange(self.n_free) if self.groups is None else self.groups
-            mine = groups[rows]
-            other = groups[columns] if self.target_is_free else None
+            groups = np.arange(len(own)) if self.groups is None else self.groups
+            blocks = [groups[end] for end in ends]
             if matrices:
                 rotations = nearest_rotations(own[rows], own[columns])
                 # d (L B) for B_ab is the column a of L in the column b
@@ -130,17 +120,16 @@ class Coordinates:
                     "pir,prj->pijr", own[columns][:, :, self.rows], rotations[:, self.columns]
                 )
             elif self.kind == "diag":
-                gap, target_gap = own[rows][:, None], own[columns][:, None]
+                gap, target_gap = own[rows], own[columns]
             else:
                 diagonals = np.einsum("kaa->ka", own)
-                gap = diagonals[rows][:, None, :, None]
-                target_gap = diagonals[columns][:, None, :, None]
-            jacobian = np.zeros((*gap.shape[:3], *self.scale.shape))
-            root = root[:, None, None, None]
-            jacobian[pairs, :, :, mine] = root * gap * self.scale[mine][:, None, None]
-            if other is not None:
-                jacobian[pairs, :, :, other] = -root * target_gap * self.scale[other][:, None, None]
-            shears[1] = shear(jacobian)
+                gap, target_gap = diagonals[rows][:, :, None], diagonals[columns][:, :, None]
+            parts = [
+                part.reshape(len(rows), -1, self.scale.shape[1])
+                * (root[:, None] * self.scale[block])[:, None]
+                for part, block in zip((gap, target_gap), blocks, strict=False)
+            ]
+            shears[1] = _shear(len(self.scale), blocks, parts)
         return shears
 
     @property
@@ -315,3 +304,20 @@ class Coordinates:
         if self.plan_is_log:
             return self.plan_scale * plan * excess
         return self.plan_scale * excess * weights / np.where(positive, sums, 1.0)
+
+
+def _shear(n_blocks, blocks, parts):
+    """G⁻¹ with G Gᵀ = I + Jᵀ J.
+
+    The rows of J that belong to a pair have ``parts[0]`` of it, of shape (pairs, rows, size), in
+    the columns of the first of its two ``blocks``, and ``−parts[1]`` in those of the second.
+    """
+    size = parts[0].shape[2]
+    hessian = np.zeros((n_blocks, n_blocks, size, size))
+    for i, mine in enumerate(parts):
+        for j, other in enumerate(parts):
+            products = np.swapaxes(mine, 1, 2) @ other
+            np.add.at(hessian, (blocks[i], blocks[j]), products if i == j else -products)
+    hessian = np.swapaxes(hessian, 1, 2).reshape(n_blocks * size, n_blocks * size)
+    root = np.linalg.cholesky(hessian + np.eye(len(hessian)))
+    return dtrtri(root, lower=1)[0]
