@@ -50,17 +50,14 @@ X_target = 0.8 * X_target @ turn.T + 0.7
 
 
 def coupled(X_source, X_target):
-    fitter = CoupledGMMFitter(
-        5, transport_weight=0.1, reg_covar=1e-2, init_params="k-means++", n_init=3, random_state=0
-    )
+    fitter = CoupledGMMFitter(5, transport_weight=0.1, reg_covar=1e-2, n_init=3, random_state=0)
     return fitter.fit_pair(X_source, X_target).transform(X_source)
 
 
 def unbalanced(X_source, X_target):
     fitter = CoupledGMMFitter(
-        5, transport_weight=0.1, reg=0.1, reg_m=5.0, reg_covar=1e-2, init_params="k-means++",
-        n_init=3, random_state=0,
-    )  # fmt: skip
+        5, transport_weight=0.1, reg=0.1, reg_m=5.0, reg_covar=1e-2, n_init=3, random_state=0
+    )
     return fitter.fit_pair(X_source, X_target).transform(X_source)
 
 

@@ -20,7 +20,7 @@ _SCREENING, _SCREENING_RESIDUAL = 50, 1e-3
 # Starts with the same optimum differ by less: the first of them is taken.
 _TIE = 1e-9
 # The mixtures to start from are fitted to this residual, in so many EM steps at most.
-_EM_RESIDUAL, _EM_STEPS = 1e-2, 100
+_EM_RESIDUAL, _EM_STEPS = 1e-3, 100
 
 
 class Cloud(NamedTuple):

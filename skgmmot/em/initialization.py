@@ -54,8 +54,9 @@ def initial_parameters(problem, n_components, init_params, init_size, random_sta
 
 def _from_kmeans(problem, X, weight, n_components, random_state):
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
-    # A team of OpenMP threads, once made, hangs in a forked child; one thread makes no team.
-    with thread_pools().limit(limits=1, user_api="openmp"):
+    # A team of OpenMP threads, once made, hangs in a forked child; one thread makes no team. And
+    # threads of BLAS would go on spinning for a while where our own threads should run.
+    with thread_pools().limit(limits=1):
         kmeans.fit(X, sample_weight=weight)
     centers = kmeans.cluster_centers_.astype(np.float64)
 

@@ -15,7 +15,7 @@ from .blocks import BLOCK
 from .features import Features, padded
 from .threads import run
 
-_SEGMENT_COST = 60e3  # nanoseconds of work that are worth waking a thread for
+_SEGMENT_COST = 120e3  # nanoseconds of work of which half is worth waking a thread for
 _MAX_SEGMENTS = 64
 _MAX_SUMS_BYTES = 2**23
 NO_FACTORS = np.zeros((0, 0, 0))

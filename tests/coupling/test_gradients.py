@@ -73,7 +73,8 @@ def test_implicit_gradient_reaches_the_accuracy_that_is_asked():
     end = maximize(problem, state, **STRICT).evaluation.state
     rng = np.random.default_rng(2)
     cotangents = [random_cotangent(rng, theta) for theta in mixtures_of(end, "full")]
-    found, solve = data_cotangents(problem, end, cotangents, mode="implicit", tol=1e-8)
+    # the fit itself ends at a residual of about 1e-8, with which the tolerance is compared too
+    found, solve = data_cotangents(problem, end, cotangents, mode="implicit", tol=3e-8)
     assert solve.residual < 1e-8 and np.isfinite(found[0].X).all()
 
 
