@@ -130,8 +130,12 @@ class CoupledGMMFitter(
     The plan of the transport is a variable of the fit like the parameters, so that the
     objective has no kinks where the support of the optimal plan changes. A sweep passes over the
     data once. Without transport (``transport_weight=0``) the fit is that of two
-    `DifferentiableGaussianMixture`. Else ``reg_covar`` stands for noise of that variance in the
-    data, in the E-step as in the M-step: log g_k(x) is less ½ reg_covar tr Σ_k⁻¹.
+    `DifferentiableGaussianMixture`. With it ``reg_covar`` stands for noise of that variance in
+    the data, in the E-step as in the M-step: log g_k(x) is less ½ reg_covar tr Σ_k⁻¹.
+
+    The optimum is a local one. On the rows that the starts look at the objective is never below
+    that of any start, which are fits by EM that stop early. A fit that EM takes elsewhere can
+    still be better, and more restarts (``n_init``) find better ones.
 
     References
     ----------

@@ -7,6 +7,7 @@ import naive
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -118,6 +119,52 @@ def test_is_at_least_as_good_as_what_it_starts_from(small, kind, transport_weigh
     found = objective(fitter.source_mixture_, fitter.target_mixture_)
     assert fitter.objective_ == pytest.approx(found, abs=1e-9)
     assert np.diff(fitter.lower_bounds_).min(initial=0.0) >= -1e-11
+
+
+def overlapping_clouds(rng):
+    centers = rng.normal(scale=1.5, size=(4, 3))
+    clouds = (centers[rng.integers(4, size=n)] + rng.normal(size=(n, 3)) for n in (900, 700))
+    return [scale * cloud + scale for scale, cloud in zip((1.0, 1.3), clouds, strict=True)]
+
+
+DATA_SETS = {
+    "overlapping": overlapping_clouds,
+    "one cloud": lambda rng: [rng.normal(size=(600, 2)), rng.normal(size=(500, 2)) + 0.3],
+    "skewed": lambda rng: [rng.exponential(size=(900, 2)), rng.gamma(3, size=(800, 2))],
+    "heavy tails": lambda rng: [rng.standard_t(3, size=(700, 3)), rng.standard_t(3, (900, 3)) * 2],
+    "iris": lambda rng: [load_iris().data[::2], load_iris().data[1::2] + 0.2],
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*did not converge:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_no_independent_fits_and_no_pooled_fit_are_better(name, kind):
+    pair = DATA_SETS[name](np.random.default_rng(0))
+    options = {"covariance_type": kind, "random_state": 0}
+    source, target = (DifferentiableGaussianMixture(3, **options).fit(X) for X in pair)
+    both = DifferentiableGaussianMixture(3, **options).fit(np.concatenate(pair))
+    independent = source.score(pair[0]) + target.score(pair[1])
+    cost = mixture_wasserstein(source, target, squared=True)
+    pooled = both.score(pair[0]) + both.score(pair[1])
+    for tau in (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0):
+        fitter = CoupledGMMFitter(3, transport_weight=tau, **options).fit_pair(*pair)
+        # reg_covar acts on the likelihood of the coupled fit
+        assert fitter.objective_ >= max(independent - tau * cost, pooled) - 1e-6
+
+
+@pytest.mark.parametrize("transport_weight", [1e-3, 0.03, 1.0, 100.0])
+def test_thinned_starts_are_as_good_as_fits_to_all_rows(tutorial, transport_weight):
+    pair = [X[:4000] for X in tutorial]
+    fitter = CoupledGMMFitter(
+        3, transport_weight=transport_weight, init_size=500, random_state=0
+    ).fit_pair(*pair)
+    source, target = (DifferentiableGaussianMixture(3, random_state=0).fit(X) for X in pair)
+    both = DifferentiableGaussianMixture(3, random_state=0).fit(np.concatenate(pair))
+    independent = source.score(pair[0]) + target.score(pair[1])
+    independent -= transport_weight * mixture_wasserstein(source, target, squared=True)
+    assert fitter.objective_ >= independent - 1e-6
+    assert fitter.objective_ >= both.score(pair[0]) + both.score(pair[1]) - 1e-6
 
 
 @pytest.mark.parametrize("kind", TYPES)
