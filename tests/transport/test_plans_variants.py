@@ -299,3 +299,34 @@ def test_inputs_are_not_written_to():
         for array in problem:
             array.flags.writeable = False  # a write would raise
         assert optimal_plan(*problem, reg, penalties).converged
+
+
+@pytest.mark.parametrize("penalties", [(INF, INF), (1.0, 2.0), (0.5, INF)])
+@pytest.mark.parametrize("reg", [0.01, 0.3])
+def test_potentials_nearby_spare_the_path(monkeypatch, reg, penalties):
+    rng = np.random.default_rng(0)
+    w, w2, costs = random_problem(0, 4, 3)
+    near = optimal_plan(w, w2, costs, reg, penalties).potentials
+    costs = costs * (1 + 0.01 * rng.normal(size=costs.shape))
+    cold = optimal_plan(w, w2, costs, reg, penalties)
+
+    def path(*_):
+        raise RuntimeError("the path was followed")
+
+    monkeypatch.setattr(interior_point, "_follow_path", path)
+    warm = optimal_plan(w, w2, costs, reg, penalties, near)
+    np.testing.assert_allclose(warm.plan, cold.plan, rtol=1e-9, atol=1e-14)
+    assert warm.value == pytest.approx(cold.value, rel=1e-12)
+    for potential, other in zip(warm.potentials, cold.potentials, strict=True):
+        np.testing.assert_allclose(potential, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [1e3, -1e3, np.nan, np.inf])
+def test_potentials_that_are_not_near_do_no_harm(wrong):
+    rng = np.random.default_rng(1)
+    w, w2, costs = random_problem(1, 4, 3)
+    near = wrong * rng.normal(size=4), wrong * rng.normal(size=3)
+    cold = optimal_plan(w, w2, costs, 0.01, (1.0, 2.0))
+    found = optimal_plan(w, w2, costs, 0.01, (1.0, 2.0), near)
+    np.testing.assert_allclose(found.plan, cold.plan, rtol=1e-9, atol=1e-14)
+    assert found.converged
