@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot.coupling.gradients import data_cotangents
 from skgmmot.coupling.maximize import maximize
-from skgmmot.coupling.objective import mixtures_of
+from skgmmot.coupling.objective import mixtures_of, starting_state
 from skgmmot.em.gradients import one_step_vjp
 from skgmmot.em.problem import em_problem
 from skgmmot.em.step import em_step
@@ -82,19 +82,22 @@ def test_implicit_gradient_reaches_the_accuracy_that_is_asked():
 def test_one_step_is_the_gradient_of_an_em_step_without_transport(kind):
     problem, state = separated_problem(kind)
     problem = problem._replace(transport_weight=0.0)
-    state = maximize(problem, state, **STRICT).evaluation.state
+    clouds, pair = (problem.source, problem.target), []
+    for cloud, theta in zip(clouds, mixtures_of(state, kind), strict=True):
+        for _ in range(300):  # only at an optimum are the two the same
+            theta = em_step(cloud, theta).parameters
+        pair.append(theta)
+    state = starting_state(problem, *pair)
     rng = np.random.default_rng(3)
-    pair = mixtures_of(state, kind)
     cotangents = [random_cotangent(rng, theta) for theta in pair]
     # the plan carries the weights, and a step moves it in a way of its own
     cotangents = [replace(c, weights=0 * c.weights) for c in cotangents]
     found, solve = data_cotangents(problem, state, cotangents, mode="one_step", tol=1e-6)
     assert solve is None
-    clouds = problem.source, problem.target
     for cloud, theta, cotangent, bar in zip(clouds, pair, cotangents, found, strict=True):
         expected = one_step_vjp(cloud, theta, em_step(cloud, theta), cotangent).data
-        # sweeps end at a residual of about 1e-8, and only at an optimum are the two the same
-        np.testing.assert_allclose(bar.X, expected, atol=1e-5)
+        # the part of the size of the mixtures is differentiated by differences
+        np.testing.assert_allclose(bar.X, expected, atol=1e-7)
 
 
 def test_implicit_says_where_it_does_not_hold():

@@ -305,10 +305,10 @@ def results_of_all_kernels(case, U, gamma, references, n_threads):
 
 @pytest.fixture(scope="module", params=[("full", "matrix"), ("diag", "centered")], ids="-".join)
 def many_segments(request):
-    """20 011 rows: many segments, of which the last ends within a block."""
+    """60 011 rows: many segments, of which the last ends within a block."""
     kind, way = request.param
     case = make_case(
-        kind, way, np.float64, n=20_011, d=3, K=5, weighted=True, scale=1.0, offset=0.0, seed=0
+        kind, way, np.float64, n=60_011, d=3, K=5, weighted=True, scale=1.0, offset=0.0, seed=0
     )
     rng = np.random.default_rng(1)
     gamma = rng.dirichlet(np.ones(5), size=len(case.X))

@@ -117,7 +117,7 @@ from skgmmot.kernels import threads
 from skgmmot.kernels.cpu import summary
 
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork of a threaded process
-X = np.arange(60_000.0).reshape(-1, 2)
+X = np.arange(600_000.0).reshape(-1, 2)
 expected = summary(X, None, 2)[0]
 assert threads._pool is not None, "nothing ran in parallel"
 child = os.fork()
