@@ -99,7 +99,11 @@ def test_collinear_features_are_told_or_fitted(kind):
         x = np.random.default_rng(seed).normal(size=(20, 1))
         mixture = DifferentiableGaussianMixture(covariance_type=kind, reg_covar=0)
         try:
-            assert_finite(mixture.fit(np.c_[x, x]), np.c_[x, x])
+            with warnings.catch_warnings():
+                # a likelihood that is all rounding may not settle, which is told as well
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                mixture.fit(np.c_[x, x])
+            assert_finite(mixture, np.c_[x, x])
         except ValueError as error:
             assert "is not positive definite" in str(error) and "collinear" in str(error)
             refused += 1
