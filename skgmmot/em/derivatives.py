@@ -31,6 +31,7 @@ data nor the others.
 
 import numpy as np
 
+from ..kernels.precision import quadratic_pull_back
 from ..parameters import MixtureParameters
 from .exponential_family import lost_components, packing, precisions_of, unpack
 
@@ -94,35 +95,26 @@ def natural_parameters_vjp(theta, logits, coefficients_bar, temperature=1.0):
     shift = means - logits.reference
     weights_bar = _quotient(coefficients_bar[:, 0], weights)
     coefficients_bar = coefficients_bar / temperature
-    constant_bar = coefficients_bar[:, 0]
-    linear_bar = coefficients_bar[:, 1 : 1 + n_features]
-    quadratic_bar = coefficients_bar[:, 1 + n_features :]
-    pulled = linear_bar - constant_bar[:, None] * shift
-    half = linear_bar - 0.5 * constant_bar[:, None] * shift
     if kind in ("full", "tied"):
-        means_bar = _times(precisions, pulled)
-        outer = half[:, :, None] * shift[:, None, :]
-        precisions_bar = 0.5 * (outer + np.swapaxes(outer, -1, -2))
-        if quadratic_bar.shape[1]:
-            precisions_bar -= 0.5 * unpack(quadratic_bar, n_features)
-        if kind == "tied":
-            precisions_bar = precisions_bar.sum(axis=0)
-            constant_bar = constant_bar.sum()
-        sigma_bar = -precisions @ precisions_bar @ precisions
-        sigma_bar -= 0.5 * np.asarray(constant_bar)[..., None, None] * precisions
-    else:
-        if kind == "spherical":
-            precisions = precisions[:, None]
-        means_bar = precisions * pulled
-        precisions_bar = half * shift
-        if kind == "spherical":
-            precisions_bar = precisions_bar.sum(axis=1, keepdims=True)
-        precisions_bar = precisions_bar - 0.5 * quadratic_bar
-        multiplicity = n_features if kind == "spherical" else 1
-        sigma_bar = -precisions * precisions * precisions_bar
-        sigma_bar -= 0.5 * multiplicity * constant_bar[:, None] * precisions
-        if kind == "spherical":
-            sigma_bar = sigma_bar[:, 0]
+        precisions = np.array(precisions, order="C").reshape(-1, n_features, n_features)
+        means_bar, sigma_bar = np.empty(means.shape), np.empty(precisions.shape)
+        quadratic_pull_back(precisions, shift, coefficients_bar, means_bar, sigma_bar)
+        sigma_bar = sigma_bar[0] if kind == "tied" else sigma_bar
+        return MixtureParameters(weights_bar, means_bar, sigma_bar, kind)
+    if kind == "spherical":
+        precisions = precisions[:, None]
+    constant_bar = coefficients_bar[:, :1]
+    linear_bar = coefficients_bar[:, 1 : 1 + n_features]
+    means_bar = precisions * (linear_bar - constant_bar * shift)
+    precisions_bar = (linear_bar - 0.5 * constant_bar * shift) * shift
+    if kind == "spherical":
+        precisions_bar = precisions_bar.sum(axis=1, keepdims=True)
+    precisions_bar = precisions_bar - 0.5 * coefficients_bar[:, 1 + n_features :]
+    multiplicity = n_features if kind == "spherical" else 1
+    sigma_bar = -precisions * precisions * precisions_bar
+    sigma_bar -= 0.5 * multiplicity * constant_bar * precisions
+    if kind == "spherical":
+        sigma_bar = sigma_bar[:, 0]
     return MixtureParameters(weights_bar, means_bar, sigma_bar, kind)
 
 

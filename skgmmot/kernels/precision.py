@@ -83,6 +83,58 @@ def quadratic_coefficients(constants, precisions, shifts, coefficients):
 
 
 @kernel
+def quadratic_pull_back(precisions, shifts, coefficients_bar, means_bar, covariances_bar):
+    """Fill in the cotangents of m_k and Σ_k from that of `quadratic_coefficients`.
+
+    With c̄, l̄ and Q̄ the constant, linear and quadratic parts (the last may be missing),
+
+        m̄ = P (l̄ - c̄ μ),    Σ̄ = -P P̄ P - ½ c̄ P,    P̄ = sym((l̄ - ½ c̄ μ) μᵀ) - ½ Q̄.
+
+    A single precision is shared by all components, and its P̄ and c̄ are their sums.
+    """
+    n_components, d = shifts.shape
+    shared = len(precisions) == 1
+    precision_bar, product = np.empty((d, d)), np.empty((d, d))
+    half = np.empty(d)
+    constant = 0.0
+    for k in range(n_components):
+        precision, shift, bar = precisions[0 if shared else k], shifts[k], coefficients_bar[k]
+        if k == 0 or not shared:
+            precision_bar[:] = 0.0
+            constant = 0.0
+        constant += bar[0]
+        for a in range(d):
+            half[a] = bar[1 + a] - 0.5 * bar[0] * shift[a]
+        for a in range(d):
+            total = 0.0
+            for b in range(d):
+                total += precision[a, b] * (bar[1 + b] - bar[0] * shift[b])
+                precision_bar[a, b] += 0.5 * (half[a] * shift[b] + half[b] * shift[a])
+            means_bar[k, a] = total
+        if len(bar) > 1 + d:
+            f = 1 + d
+            for a in range(d):
+                for b in range(a):
+                    precision_bar[a, b] -= 0.5 * bar[f + b]
+                    precision_bar[b, a] -= 0.5 * bar[f + b]
+                precision_bar[a, a] -= 0.5 * bar[f + a]
+                f += a + 1
+        if k == n_components - 1 or not shared:
+            covariance_bar = covariances_bar[0 if shared else k]
+            for a in range(d):
+                product[a] = 0.0
+                for c in range(d):
+                    for b in range(d):
+                        product[a, b] += precision_bar[a, c] * precision[c, b]
+            for a in range(d):
+                for b in range(d):
+                    covariance_bar[a, b] = -0.5 * constant * precision[a, b]
+                for c in range(d):
+                    for b in range(d):
+                        covariance_bar[a, b] -= precision[a, c] * product[c, b]
+
+
+@kernel
 def central_moments(sums, divisors, shifts, reg_covar, covariances):
     """Fill in S²_k / N_k - δ_k δ_kᵀ + reg_covar · I from packed sums, symmetric bit by bit."""
     n_components, d = shifts.shape

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from skgmmot.kernels.features import features_of
-from skgmmot.kernels.precision import central_moments, precisions, quadratic_coefficients
+from skgmmot.kernels.precision import (
+    central_moments,
+    precisions,
+    quadratic_coefficients,
+    quadratic_pull_back,
+)
 
 
 def run_kernel(covariances):
@@ -104,3 +109,31 @@ def test_central_moments_are_covariances(d, K):
         expected = np.cov(X.T, aweights=weights[k], ddof=0).reshape(d, d) + 0.5 * np.eye(d)
         np.testing.assert_allclose(covariances[k], expected, rtol=0, atol=1e-13)
     assert (covariances == covariances.swapaxes(1, 2)).all()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("d, K", [(1, 1), (2, 3), (5, 4)])
+def test_pull_back_is_the_gradient_in_means_and_covariances(d, K, shared):
+    """Against central differences of ⟨bar, coefficients⟩, with -½ log det Σ_k in the constants."""
+    rng = np.random.default_rng(10 * d + K)
+    sigma = naive.random_covariances(rng, 1 if shared else K, d)
+    shifts = rng.normal(size=(K, d))
+    bar = rng.normal(size=(K, features_of("full", d).size))
+
+    def value(sigma, shifts):
+        matrices = np.broadcast_to(np.linalg.inv(sigma), (K, d, d)).copy()
+        constants = np.broadcast_to(-0.5 * np.linalg.slogdet(sigma)[1], K).copy()
+        coefficients = np.empty(bar.shape)
+        quadratic_coefficients(constants, matrices, shifts, coefficients)
+        return (bar * coefficients).sum()
+
+    means_bar, sigma_bar = np.full(shifts.shape, np.nan), np.full(sigma.shape, np.nan)
+    quadratic_pull_back(np.linalg.inv(sigma), shifts, bar, means_bar, sigma_bar)
+    h = 1e-5
+    along = rng.normal(size=shifts.shape)
+    slope = (value(sigma, shifts + h * along) - value(sigma, shifts - h * along)) / (2 * h)
+    assert (means_bar * along).sum() == pytest.approx(slope, rel=1e-7, abs=1e-7)
+    along = rng.normal(size=sigma.shape)
+    along = along + along.swapaxes(1, 2)
+    slope = (value(sigma + h * along, shifts) - value(sigma - h * along, shifts)) / (2 * h)
+    assert (sigma_bar * along).sum() == pytest.approx(slope, rel=1e-7, abs=1e-7)
