@@ -84,8 +84,9 @@ def test_every_segment_is_run_once(n_segments, n_threads):
 
 
 def test_segments_are_run_by_that_many_threads():
-    barrier = threading.Barrier(3, timeout=60)  # passes only if three wait at the same time
-    run(lambda first, last: barrier.wait(), 3, 3)
+    barrier, places = threading.Barrier(3, timeout=60), []  # passes if three wait at one time
+    run(lambda first, last: places.append(barrier.wait()), 3, 3)
+    assert sorted(places) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("guilty", [0, 1, 2])

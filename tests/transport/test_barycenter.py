@@ -8,6 +8,7 @@ import ot
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import random_mixture
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -18,23 +19,6 @@ from skgmmot.transport import barycenter, bures_barycenter
 needs_pots_barycenter = pytest.mark.skipif(
     not hasattr(ot.gmm, "gmm_barycenter_fixed_point"), reason="POT 0.9.6 is the first that has it"
 )
-
-
-def random_mixture(rng, n_components, d, covariance_type="full"):
-    def spd(*shape):
-        roots = rng.normal(size=(*shape, d, 2 * d))
-        return roots @ roots.swapaxes(-1, -2) / d
-
-    covariances = {
-        "full": lambda: spd(n_components),
-        "tied": lambda: spd(),
-        "diag": lambda: rng.uniform(0.3, 3, size=(n_components, d)),
-        "spherical": lambda: rng.uniform(0.3, 3, size=n_components),
-    }[covariance_type]()
-    weights = rng.dirichlet(np.full(n_components, 5.0))
-    return MixtureParameters(
-        weights, 2 * rng.normal(size=(n_components, d)), covariances, covariance_type
-    )
 
 
 def objective(candidate, mixtures, lam):
@@ -190,7 +174,7 @@ def test_fixed_point_converges_to_a_stationary_mixture():
 def test_fixed_point_is_not_above_that_of_pot():
     """POT projects the images in each mixture first: it may end higher from the same start."""
     mixtures, lam = problem(1, (4, 5, 3), 2)
-    init = random_mixture(np.random.default_rng(5), 4, 2)
+    init = random_mixture(np.random.default_rng(5), 4, 2, "full")
     ours = mixture_barycenter(mixtures, lam, method="fixed_point", init=init)
     means, covariances = ot.gmm.gmm_barycenter_fixed_point(
         [m.means for m in mixtures],
