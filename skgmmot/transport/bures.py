@@ -42,6 +42,9 @@ NEAR = 1e-4
 # which tell a small variance from one that is rounding.
 SMALL_PIVOT = 1e-10
 
+# Products of up to eight deviations, of 1e-37 to 1e37 each, neither underflow nor overflow.
+SMALLEST_SQUARE, LARGEST_SQUARE = 1e-74, 1e74
+
 # Matrices are formed for as many pairs at a time as fit this many numbers (8 MiB).
 BLOCK_SIZE = 2**20
 
@@ -54,27 +57,39 @@ LARGE = 256
 EPS = np.finfo(np.float64).eps
 
 
-def gaussian_costs(source, target):
+def gaussian_costs(source, target, unit=1.0):
     """Squared W2 distance between every component of two mixtures.
 
     Parameters
     ----------
     source, target : MixtureParameters
         In float64, with K and L components in the same dimension.
+    unit : float, default=1.0
+        A power of two, the unit of length: the costs are in units of its square.
 
     Returns
     -------
     costs : ndarray of shape (K, L)
         Non-negative.
     """
-    between_means = ((source.means[:, None] - target.means) ** 2).sum(axis=-1)
+    between_means = source.means[:, None] - target.means
+    if unit != 1.0:
+        between_means /= unit
+    between_means = (between_means**2).sum(axis=-1)
     deviations, target_deviations = standard_deviations(source), standard_deviations(target)
     if deviations is not None and target_deviations is not None:  # Σ and Σ' commute
+        deviations, target_deviations = deviations / unit, target_deviations / unit
         return between_means + ((deviations[:, None] - target_deviations) ** 2).sum(axis=-1)
 
-    factors, target_factors = _factors_of_both(source, target)
-    norms = _nuclear_norms(factors, target_factors)
+    factors, target_factors = (part / unit for part in _factors_of_both(source, target))
     traces = _squares(factors)[:, None] + _squares(target_factors)
+    if SMALLEST_SQUARE < traces.min() and traces.max() < LARGEST_SQUARE:
+        norms = _nuclear_norms(factors, target_factors)
+    else:  # ‖M‖_* is homogeneous in each of L and L'
+        factors_, exponents = reduced(factors)
+        target_factors_, target_exponents = reduced(target_factors)
+        norms = _nuclear_norms(factors_, target_factors_)
+        norms = np.ldexp(norms, exponents[:, None] + target_exponents)
     costs = between_means + traces - 2 * norms
 
     rows, columns = np.nonzero(costs < NEAR * traces)
@@ -84,6 +99,12 @@ def gaussian_costs(source, target):
         near, target_near = _take(factors, pairs[0]), _take(target_factors, pairs[1])
         costs[pairs] = between_means[pairs] + _squares(near - mapped_factors(near, target_near))
     return costs
+
+
+def reduced(factors):
+    """Factors divided by powers of two, one for each, that leave them of size one; exponents."""
+    exponents = np.frexp(np.abs(factors).max(axis=(-2, -1)))[1]
+    return np.ldexp(factors, -exponents[:, None, None]), exponents
 
 
 def gaussian_maps(source, target, rows, columns):
@@ -302,12 +323,16 @@ def _regular_maps(factors, target_factors):
 def _least_maps(factors, target_factors):
     """Formula (4), and for which pairs M has a lower rank than L'."""
     rounding = factors.shape[-1] * EPS
+    (factors, exponents), (target_factors, target_exponents) = map(
+        reduced, (factors, target_factors)
+    )
     _, s, Vt = np.linalg.svd(_transpose(factors) @ target_factors)
     images = target_factors @ _transpose(Vt)
     target_traces = _squares(target_factors)
     reached = s > rounding * np.sqrt(_squares(factors) * target_traces)[:, None]
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=reached)
     maps = (images * inverse[:, None, :]) @ _transpose(images)
+    maps = np.ldexp(maps, (target_exponents - exponents)[:, None, None])
     missed = ((images**2).sum(axis=-2) * ~reached).sum(axis=-1)
     return maps, missed > rounding * target_traces
 

@@ -23,6 +23,12 @@ from skgmmot.transport.bures import gaussian_costs, gaussian_geodesics
 from skgmmot.transport.maps import checked_samples, map_samples, moving_pairs, summed_maps
 from skgmmot.transport.plans import BALANCED, mass_gradient, optimal_plan
 
+# Costs in this range are computed without underflow or overflow, others in another unit of length.
+SMALLEST_COST, LARGEST_COST = 1e-100, 1e100
+
+# Largest distance between Gaussians whose square, with some room, float64 can represent.
+LARGEST_DISTANCE = 1e153
+
 MAP_METHODS = ("barycentric", "sample", "maximum")
 
 
@@ -36,6 +42,8 @@ class MixtureTransport:
         The two mixtures, of K and L components.
     value : float
         The squared distance, MW2², or its entropic or unbalanced variant.
+    distance : float
+        The distance MW2, or its variant: the square root of `value`, also where that underflows.
     plan : ndarray of shape (K, L)
         Mass moved from component k of the source to component l of the target.
     cost_matrix : ndarray of shape (K, L)
@@ -65,17 +73,13 @@ class MixtureTransport:
     source: MixtureParameters
     target: MixtureParameters
     value: float
+    distance: float
     plan: np.ndarray
     cost_matrix: np.ndarray
     potentials: tuple
     converged: bool
     reg: float = 0.0
     reg_m: tuple = BALANCED
-
-    @property
-    def distance(self):
-        """The distance MW2, or its variant: the square root of `value`."""
-        return float(np.sqrt(self.value))
 
     def gradient(self, wrt="source"):
         """Gradient of `value` with respect to the parameters of one of the mixtures.
@@ -320,11 +324,49 @@ def mixture_transport(a, b, *, reg=0.0, reg_m=None):
         )
     reg, reg_m = checked_regularization(reg, reg_m)
     doubles = _in_double(source), _in_double(target)
-    costs = gaussian_costs(*doubles)
+    with np.errstate(over="ignore", invalid="ignore"):
+        costs, unit = gaussian_costs(*doubles), 1.0
+    if not SMALLEST_COST < costs.max() < LARGEST_COST:
+        unit = _unit_of_length(*doubles)
+        costs = gaussian_costs(*doubles, unit)
     plan, potentials, converged, value = optimal_plan(
-        doubles[0].weights, doubles[1].weights, costs, reg, reg_m
+        doubles[0].weights, doubles[1].weights, costs, *_in_units(unit, reg, reg_m)
     )
-    return MixtureTransport(source, target, value, plan, costs, potentials, converged, reg, reg_m)
+    distance = float(unit * np.sqrt(value))
+    if unit != 1.0:
+        value, costs, *potentials = (part * unit * unit for part in (value, costs, *potentials))
+    return MixtureTransport(
+        source, target, value, distance, plan, costs, tuple(potentials), converged, reg, reg_m
+    )
+
+
+def _unit_of_length(source, target):
+    """A power of two close to the largest distance of means or standard deviation."""
+    with np.errstate(over="ignore"):
+        between_means = np.abs(source.means[:, None] - target.means).max()
+    variance = max(source.covariances.max(), target.covariances.max())  # on a diagonal
+    extent = max(between_means, np.sqrt(variance))
+    if not extent * np.sqrt(source.n_features) < LARGEST_DISTANCE:
+        raise ValueError(
+            "a and b: the squared distances between their components exceed the range of float64, "
+            f"as means differ by up to {between_means:.3g} and standard deviations are up to "
+            f"{np.sqrt(variance):.3g}. Divide the features by a common factor."
+        )
+    return float(np.ldexp(1.0, np.frexp(extent)[1]))
+
+
+def _in_units(unit, reg, reg_m):
+    """The weights of the entropy and of the marginal terms in units of the square of length.
+
+    Beyond 1e250 of those, and below 1e-250, nothing that they decide changes any more.
+    """
+    if unit == 1.0:
+        return reg, reg_m
+    reg, *reg_m = (
+        weight if weight in (0.0, np.inf) else min(max(weight / unit / unit, 1e-250), 1e250)
+        for weight in (reg, *reg_m)
+    )
+    return reg, tuple(reg_m)
 
 
 def checked_regularization(reg, reg_m):
