@@ -10,7 +10,7 @@ from .em.problem import em_problem, logits_of
 from .em.step import log_density
 from .kernels import cpu
 from .kernels.threads import effective_n_threads
-from .parameters import MixtureParameters, as_parameters
+from .parameters import MixtureParameters, as_parameters, as_real, refuse_complex
 
 _CHUNK = 65_536  # rows of which responsibilities are in memory at a time
 
@@ -371,7 +371,7 @@ class MixtureDensity:
 
 def checked_temperatures(temperature):
     """The temperatures that a fit goes through, as a list of floats."""
-    values = np.atleast_1d(np.asarray(temperature, dtype=np.float64))
+    values = np.atleast_1d(as_real(temperature, "temperature"))
     if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
         raise ValueError(
             f"temperature must be a positive number or a sequence of them; got {temperature!r}."
@@ -383,6 +383,7 @@ def checked_temperatures(temperature):
 
 def checked_weights(sample_weight, X):
     """Non-negative float64 weights, not all zero."""
+    refuse_complex(sample_weight, "sample_weight")
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
         raise ValueError("sample_weight: at least one weight must be positive.")

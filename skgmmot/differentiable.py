@@ -16,7 +16,7 @@ from .em.gradients import (
 from .em.problem import em_problem
 from .em.step import em_step
 from .kernels.threads import effective_n_threads
-from .parameters import MixtureParameters, as_cotangent
+from .parameters import MixtureParameters, as_cotangent, as_real
 
 _MODES = ("implicit", "unrolled", "one_step")
 # One EM step repeated on the same data has the same bits, but for rows of weight zero, which
@@ -319,7 +319,7 @@ def _check_same_fit(problem, path):
 
 
 def _checked_direction(direction, shape, name):
-    direction = np.ascontiguousarray(direction, dtype=np.float64)
+    direction = np.ascontiguousarray(as_real(direction, name))
     if direction.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {direction.shape}.")
     if not np.isfinite(direction).all():

@@ -22,7 +22,13 @@ from .em.problem import em_problem, logits_of
 from .em.step import log_density
 from .kernels import cpu
 from .kernels.threads import effective_n_threads
-from .parameters import MixtureParameters, as_parameters, expand_covariances, pull_covariances
+from .parameters import (
+    MixtureParameters,
+    as_parameters,
+    as_real,
+    expand_covariances,
+    pull_covariances,
+)
 
 
 class SemirelaxedTransport:
@@ -173,7 +179,7 @@ def block_coordinate_descent(X, mixture, *, n_steps, epsilon=1.0, sample_weight=
     >>> bool(np.all(np.diff(values) <= 0))
     True
     """
-    X = np.asarray(X, dtype=np.float64)
+    X = as_real(X, "X")
     theta = as_parameters(mixture, "mixture")
     s = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight, X)
     a = s / s.sum()

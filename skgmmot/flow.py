@@ -11,6 +11,7 @@ gradient descent with η = 1/2 would be there in one step, whatever the number o
 
 import math
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -153,8 +154,8 @@ def mixture_flow(
     ValueError
         If an argument is not valid, or the numbers of features differ.
     RuntimeError
-        If EM cannot be fitted to the points any more, for instance because they have run away:
-        the learning rate is too large.
+        If EM cannot be fitted to the points any more, or their mixture not be compared, for
+        instance because they have run away: the learning rate is too large.
 
     Warns
     -----
@@ -207,7 +208,8 @@ def mixture_flow(
             rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
             batch = X[rows]
             fits.fit(mixture, batch, moves=step)
-            loss, cotangent = _loss(mixture, targets, lam, reg, reg_m)
+            with _blamed_on_the_flow(step):
+                loss, cotangent = _loss(mixture, targets, lam, reg, reg_m)
             if callback is not None and callback(step, shown, mixture, loss):
                 break
             losses.append(loss)
@@ -218,7 +220,8 @@ def mixture_flow(
                 descend = _descent(optimizer, X, rate, n_steps, whole)
             descend(rows, gradient)
         fits.fit(mixture, X, moves=len(losses))
-        losses.append(_loss(mixture, targets, lam, reg, reg_m)[0])
+        with _blamed_on_the_flow(len(losses)):
+            losses.append(_loss(mixture, targets, lam, reg, reg_m)[0])
     fits.report()
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
     return MixtureFlow(X, mixture, np.array(losses))
@@ -252,6 +255,20 @@ def _default_estimator(X, targets, random_state):
     )
 
 
+@contextmanager
+def _blamed_on_the_flow(moves):
+    """Points that have moved are no input of the caller's: say what may have become of them."""
+    try:
+        yield
+    except ValueError as error:
+        if not moves:
+            raise
+        raise RuntimeError(
+            f"EM or transport failed after {moves} steps of the flow. If the points have run away, "
+            f"decrease learning_rate; if a component has become flat, increase reg_covar. {error}"
+        ) from error
+
+
 class _Fits:
     """EM fits, whose failures to converge are told once for all of them."""
 
@@ -261,15 +278,8 @@ class _Fits:
         self.residual = 0.0
 
     def fit(self, mixture, X, moves):
-        try:
+        with _blamed_on_the_flow(moves):
             mixture.fit(X)
-        except ValueError as error:
-            if not moves:
-                raise
-            raise RuntimeError(
-                f"EM failed after {moves} steps of the flow. If the points have run away, decrease "
-                f"learning_rate; if a component has become flat, increase reg_covar. {error}"
-            ) from error
         self.n_fits += 1
         if not mixture.converged_:
             self.n_failures += 1

@@ -31,6 +31,9 @@ class MixtureParameters:
 
     Notes
     -----
+    The arrays are kept as they are given, not copied. Functions and estimators that read a
+    mixture make copies.
+
     The object unpacks as ``weights, means, covariances = parameters``. In a cotangent
     any of the three may be None, which stands for zero.
 
@@ -125,6 +128,18 @@ def pull_covariances(matrices, covariance_type):
     return np.einsum("kaa->k", matrices)
 
 
+def as_real(values, name, dtype=np.float64):
+    """An array of a dtype of real numbers; it is not copied if it is one already."""
+    refuse_complex(values, name)
+    return np.asarray(values, dtype=dtype)
+
+
+def refuse_complex(values, name):
+    """Raise where NumPy would leave an imaginary part out."""
+    if np.iscomplexobj(values):
+        raise ValueError(f"{name} must be real; got complex numbers. Pass the real part.")
+
+
 def as_full(parameters):
     """The same mixture with a covariance matrix for every component."""
     weights, means, covariances = parameters
@@ -139,7 +154,7 @@ def as_cotangent(cotangent, theta):
     ----------
     cotangent : MixtureParameters or tuple (weights, means, covariances)
         None stands for zero. Covariances may also be those of a full mixture, which are pulled
-        to the covariance type of ``theta``.
+        to the covariance type of ``theta``; of a third type they are refused.
     theta : MixtureParameters
 
     Returns
@@ -149,7 +164,7 @@ def as_cotangent(cotangent, theta):
     Raises
     ------
     ValueError
-        If a part has a wrong shape or is not finite.
+        If a part has a wrong shape or covariance type, or is not finite or not real.
     """
     if not isinstance(cotangent, (MixtureParameters, tuple, list)) or len(tuple(cotangent)) != 3:
         raise ValueError(
@@ -158,9 +173,15 @@ def as_cotangent(cotangent, theta):
         )
     kind = theta.covariance_type
     full_shape = covariance_shape("full", *theta.means.shape)
+    given = getattr(cotangent, "covariance_type", None)  # K = d: a shape does not tell
+    if given not in (None, "full", kind) and cotangent.covariances is not None:
+        raise ValueError(
+            f"cotangent: its covariances are {given}, those of the mixture {kind}. Pass a "
+            "cotangent of that type, or one of full covariances, which is pulled back to it."
+        )
     parts = []
     for name, part, like in zip(("weights", "means", "covariances"), cotangent, theta, strict=True):
-        part = np.zeros(like.shape) if part is None else np.asarray(part, dtype=np.float64)
+        part = np.zeros(like.shape) if part is None else as_real(part, f"cotangent: the {name}")
         if name == "covariances" and part.shape == full_shape:
             part = pull_covariances(part, kind)
         if part.shape != like.shape:
@@ -194,11 +215,12 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     Returns
     -------
     parameters : MixtureParameters
+        With arrays of its own: what the caller writes to theirs later does not reach it.
 
     Raises
     ------
     ValueError
-        If a part is missing, has a wrong shape, is not finite, if weights are negative
+        If a part is missing, has a wrong shape, is not finite or not real, if weights are negative
         or do not sum to one, or a covariance is not symmetric positive semi-definite.
     """
     if hasattr(mixture, "weights_") and hasattr(mixture, "covariances_"):
@@ -219,7 +241,10 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     arrays = [np.asarray(part) for part in parts]
     single = all(array.dtype == np.float32 for array in arrays)
     precision = np.float32 if single else np.float64
-    weights, means, covariances = (np.asarray(array, dtype=precision) for array in arrays)
+    weights, means, covariances = (
+        as_real(array, f"{name}: the {part}", precision)
+        for part, array in zip(("weights", "means", "covariances"), arrays, strict=True)
+    )
     for part, array in (("weights", weights), ("means", means), ("covariances", covariances)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: the {part} contain NaN or infinity.")
@@ -247,7 +272,7 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     check_weights(weights, name)
     check_covariances(covariances, covariance_type, name)
     dtype = precision if dtype is None else dtype
-    arrays = (array.astype(dtype, copy=False) for array in (weights, means, covariances))
+    arrays = (np.array(array, dtype=dtype) for array in (weights, means, covariances))
     return MixtureParameters(*arrays, covariance_type)
 
 
@@ -311,7 +336,7 @@ def initial_parts(weights_init, means_init, precisions_init, shape, covariance_t
     parts = []
     for name, part in zip(expected, (weights_init, means_init, precisions_init), strict=True):
         if part is not None:
-            part = np.array(part, dtype=np.float64)
+            part = np.array(as_real(part, name))
             if part.shape != expected[name]:
                 raise ValueError(
                     f"{name} must have shape {expected[name]} for n_components={shape[0]}, "

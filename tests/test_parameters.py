@@ -1,5 +1,7 @@
 """The structure that holds a mixture's parameters, and the reading of mixture-like objects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
@@ -7,10 +9,12 @@ from sklearn.mixture import GaussianMixture
 from skgmmot.parameters import (
     COVARIANCE_TYPES,
     MixtureParameters,
+    as_cotangent,
     as_full,
     as_parameters,
     covariance_shape,
     expand_covariances,
+    initial_parts,
     pull_covariances,
 )
 
@@ -176,3 +180,45 @@ INDEFINITE = np.array([[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 def test_invalid_mixtures_are_refused_by_name(mixture, message):
     with pytest.raises(ValueError, match="^target.*" + message):
         as_parameters(mixture, "target")
+
+
+@pytest.mark.parametrize("part", ["weights", "means", "covariances"])
+def test_complex_numbers_are_refused(part):
+    theta = MixtureParameters(WEIGHTS, MEANS, COVARIANCES["diag"], "diag")
+    message = f"the {part} must be real; got complex numbers"
+    for imaginary in (0.0, 1.0):  # zero is no better: the type says what the caller holds
+        mixture = replace(theta, **{part: getattr(theta, part) + 1j * imaginary})
+        with pytest.raises(ValueError, match="^target: " + message):
+            as_parameters(mixture, "target")
+        with pytest.raises(ValueError, match="^cotangent: " + message):
+            as_cotangent(tuple(mixture), theta)
+    given = {"weights": WEIGHTS + 0j, "means": None, "covariances": None}
+    with pytest.raises(ValueError, match="^weights_init must be real"):
+        initial_parts(*given.values(), MEANS.shape, "diag")
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_a_cotangent_of_another_type_is_refused_also_where_its_shape_fits(kind):
+    """Three components in three dimensions: tied and diag have one shape."""
+    identity = {"full": np.stack([np.eye(3)] * 3), "spherical": np.ones(3)}.get(kind, np.eye(3))
+    theta = MixtureParameters(np.ones(3) / 3, np.eye(3), identity, kind)
+    matrices = np.random.default_rng(0).normal(size=(3, 3, 3))
+    for other in COVARIANCE_TYPES:
+        cotangent = MixtureParameters(None, None, pull_covariances(matrices, other), other)
+        if other in ("full", kind):
+            found = as_cotangent(cotangent, theta).covariances
+            expected = pull_covariances(matrices, kind)
+            if kind in ("full", "tied"):
+                expected = (expected + np.swapaxes(expected, -1, -2)) / 2
+            np.testing.assert_allclose(found, expected, rtol=1e-15)
+        else:
+            with pytest.raises(ValueError, match=f"are {other}, those of the mixture {kind}"):
+                as_cotangent(cotangent, theta)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, None])
+def test_parameters_have_arrays_of_their_own(dtype):
+    parts = [WEIGHTS.copy(), MEANS.copy(), COVARIANCES["diag"].copy()]
+    taken = as_parameters(tuple(parts), dtype=dtype)
+    for part, own in zip(parts, taken, strict=True):
+        assert not np.shares_memory(part, own)

@@ -40,7 +40,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csc_array
 from sklearn.exceptions import ConvergenceWarning
 
-from skgmmot.parameters import MixtureParameters, as_full, as_parameters
+from skgmmot.parameters import MixtureParameters, as_full, as_parameters, as_real
 from skgmmot.transport.bures import gaussian_costs, square_root_factors, standard_deviations
 from skgmmot.transport.bures_barycenter import (
     TOL,
@@ -186,7 +186,7 @@ def checked_mixtures(mixtures, weights, *, names=("mixtures", "weights")):
         _check_features(mixture, f"{name}[{j}]", mixtures[0], f"{name}[0]")
     if weights is None:
         weights = np.full(len(mixtures), 1 / len(mixtures))
-    weights = np.asarray(weights, dtype=np.float64)
+    weights = as_real(weights, weights_name)
     if weights.shape != (len(mixtures),):
         raise ValueError(
             f"{weights_name} must have shape ({len(mixtures)},), one for each mixture; got "

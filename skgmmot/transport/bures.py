@@ -83,7 +83,7 @@ def gaussian_costs(source, target, unit=1.0):
 
     factors, target_factors = (part / unit for part in _factors_of_both(source, target))
     traces = _squares(factors)[:, None] + _squares(target_factors)
-    if SMALLEST_SQUARE < traces.min() and traces.max() < LARGEST_SQUARE:
+    if traces.min() > SMALLEST_SQUARE and traces.max() < LARGEST_SQUARE:
         norms = _nuclear_norms(factors, target_factors)
     else:  # ‖M‖_* is homogeneous in each of L and L'
         factors_, exponents = reduced(factors)

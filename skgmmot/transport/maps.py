@@ -21,6 +21,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from skgmmot.kernels.threads import effective_n_threads, one_blas_thread, run
+from skgmmot.parameters import as_real
 from skgmmot.transport.bures import EPS, gaussian_maps
 
 # Samples are taken in blocks, of this many numbers over their components and features.
@@ -152,7 +153,8 @@ def _groups(labels, n_labels):
     order = np.argsort(small, kind="stable")
     counts = np.bincount(labels, minlength=n_labels)
     values = np.flatnonzero(counts)
-    return list(zip(values, np.split(order, np.cumsum(counts[values])[:-1]), strict=True))
+    parts = np.split(order, np.cumsum(counts[values]))  # and what is left: nothing
+    return list(zip(values, parts, strict=False))
 
 
 def _softmax(logits):
@@ -248,7 +250,7 @@ def _refuse_singular(singular):
 
 def checked_samples(X, n_features):
     """Samples as a finite matrix of floats, or an error that says what is wrong with X."""
-    X = np.asarray(X)
+    X = as_real(X, "X", dtype=None)
     if X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float64)
     if X.ndim != 2 or X.shape[1] != n_features:

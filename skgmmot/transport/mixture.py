@@ -19,9 +19,9 @@ from numbers import Real
 import numpy as np
 
 from skgmmot.parameters import MixtureParameters, as_parameters, pull_covariances
-from skgmmot.transport.bures import gaussian_costs, gaussian_geodesics
+from skgmmot.transport.bures import EPS, gaussian_costs, gaussian_geodesics
 from skgmmot.transport.maps import checked_samples, map_samples, moving_pairs, summed_maps
-from skgmmot.transport.plans import BALANCED, mass_gradient, optimal_plan
+from skgmmot.transport.plans import BALANCED, extended, mass_gradient, optimal_plan
 
 # Costs in this range are computed without underflow or overflow, others in another unit of length.
 SMALLEST_COST, LARGEST_COST = 1e-100, 1e100
@@ -93,8 +93,11 @@ class MixtureTransport:
         -------
         cotangent : MixtureParameters
             Of the covariance type of that mixture, float32 if it is float32, else float64.
-            The gradient of the weights is defined up to a constant and has mean zero; that
-            of full and tied covariances is symmetric.
+            The gradient of the weights is defined up to a constant and has mean zero over the
+            components that have weight. For a component without, it is the slope of a first bit
+            of weight, which can be beyond all bounds, and then is minus infinity, where it would
+            serve a component of the other mixture that unbalanced mass does not reach. The
+            gradient of full and tied covariances is symmetric.
 
         Raises
         ------
@@ -108,15 +111,13 @@ class MixtureTransport:
         equals that of some of the target) `value` has a kink in the weights, and the
         gradient of the weights is one of its subgradients.
         """
-        u, v = self.potentials
         if wrt == "source":
-            mixture, other, plan, potential = self.source, self.target, self.plan, u
+            mixture, other, plan = self.source, self.target, self.plan
         elif wrt == "target":
-            mixture, other, plan, potential = self.target, self.source, self.plan.T, v
+            mixture, other, plan = self.target, self.source, self.plan.T
         else:
             raise ValueError(f"wrt must be 'source' or 'target'; got {wrt!r}.")
         moved, other = _in_double(mixture), _in_double(other)
-        weights = mass_gradient(potential, self.reg, self.reg_m[wrt == "target"])
         rows, columns = moving_pairs(plan)
         mass = plan[rows, columns][:, None]
         means = np.zeros(moved.means.shape)
@@ -126,9 +127,29 @@ class MixtureTransport:
         matrices -= summed_maps(moved, other, plan)
         covariances = pull_covariances(matrices, moved.covariance_type)
         cotangent = MixtureParameters(
-            weights - weights.mean(), means, covariances, moved.covariance_type
+            self._weight_gradient(wrt), means, covariances, moved.covariance_type
         )
-        return _astype(cotangent, mixture.means.dtype)
+        with np.errstate(over="ignore"):
+            return _astype(cotangent, mixture.means.dtype)
+
+    def _weight_gradient(self, wrt):
+        """Slopes in the weights: of mean zero over the components that have weight.
+
+        Those of the others may be so large, or infinite, that no digit of the rest would be left.
+        """
+        side = ("source", "target").index(wrt)
+        potential, other = self.potentials[side], self.potentials[1 - side]
+        weights, other_weights = (m.weights for m in (self.source, self.target))
+        costs = self.cost_matrix
+        if wrt == "target":
+            weights, other_weights, costs = other_weights, weights, costs.T
+        support, others = weights > 0, other_weights > 0
+        if self.reg == 0 and not support.all():
+            # a first bit of weight goes where there is some, not to other components without
+            potential = extended(potential[support], other[others], None, costs[:, others], support)
+        with np.errstate(over="ignore"):
+            slopes = mass_gradient(potential, self.reg, self.reg_m[side])
+        return slopes - slopes[weights > EPS].mean()
 
     def map(self, X, *, method="barycentric", random_state=None):
         """Move samples from the source to the target.

@@ -80,8 +80,9 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
     -------
     plan : Plan
         The potentials of a component of weight zero are those of a component whose weight
-        falls to zero. Of balanced plans, ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved
-        from u to v.
+        falls to zero; without entropy u is less where another component of weight zero is
+        nearer, so that u and v are feasible. Of balanced plans, ⟨u, w⟩ = ⟨v, w'⟩ fixes the
+        constant that can be moved from u to v.
 
     Warns
     -----
@@ -119,8 +120,11 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
         )
     plan = np.zeros(costs.shape)
     plan[np.ix_(rows, columns)] = solved
-    u = _extended(potentials[0], potentials[1], w2, costs[:, columns], rows, reg, penalties[0])
-    v = _extended(potentials[1], potentials[0], w, costs[rows].T, columns, reg, penalties[1])
+    v = extended(potentials[1], potentials[0], w, costs[rows].T, columns, reg, penalties[1])
+    if reg == 0:  # feasible for pairs of two components of weight zero, too
+        u = extended(potentials[0], v, None, costs, rows)
+    else:
+        u = extended(potentials[0], potentials[1], w2, costs[:, columns], rows, reg, penalties[0])
     if penalties == BALANCED:
         u, v = _centred(u, v, weights, target_weights)
     return Plan(plan, (u, v), converged, value)
@@ -267,22 +271,23 @@ def _translated(vertex, w, w2, penalties):
     return u, v
 
 
-def _extended(potential, other, other_weights, costs, support, reg, penalty):
-    """Potentials of all components: those of weight zero get the limit of a vanishing weight.
+def extended(potential, other, other_weights, costs, support, reg=0.0, penalty=np.inf):
+    """Potentials of all components: those outside the support, of weight zero, are added.
 
-    Without entropy that is the largest feasible one, min_l C_kl − v_l. With it, the first of the
-    conditions of optimality is solved: u_k (1/λ + 1/ε) = −log Σ_l w'_l exp((v_l − C_kl)/ε).
+    They get the limit of a vanishing weight. Without entropy that is the largest that is feasible
+    beside the given ones of the other side, min_l C_kl − v_l. With it, the first of the conditions
+    of optimality is solved: u_k (1/λ + 1/ε) = −log Σ_l w'_l exp((v_l − C_kl)/ε).
     """
-    extended = np.empty(len(support))
-    extended[support] = potential
+    potentials = np.empty(len(support))
+    potentials[support] = potential
     if not support.all():
         costs = costs[~support]
         if reg == 0:
-            extended[~support] = (costs - other).min(axis=1)
+            potentials[~support] = (costs - other).min(axis=1)
         else:
             sums = logsumexp((other - costs) / reg + np.log(other_weights), axis=1)
-            extended[~support] = -sums / (1 / penalty + 1 / reg)
-    return extended
+            potentials[~support] = -sums / (1 / penalty + 1 / reg)
+    return potentials
 
 
 def _of_mass_one(weights):

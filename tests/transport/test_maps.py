@@ -184,6 +184,15 @@ def test_offset_of_the_data_does_not_matter():
     np.testing.assert_allclose(moved, near, atol=1e-6)  # 1e8 rounds at 1e-8
 
 
+@pytest.mark.parametrize("method", ["barycentric", "sample", "maximum"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_samples_are_moved_to_no_samples(method, dtype):
+    mixture = naive.random_mixture(np.random.default_rng(0), 3, 2, "full")
+    moved = mixture_transport(mixture, mixture).map(np.zeros((0, 2), dtype), method=method)
+    assert moved.shape == (0, 2)
+    assert moved.dtype == dtype
+
+
 def test_data_types():
     source, target = two_mixtures()
     X = np.random.default_rng(0).normal(size=(20, 3))
@@ -203,6 +212,7 @@ def test_data_types():
     [
         (np.zeros((5, 2)), {}, r"^X must have shape \(n_samples, 3\).* got \(5, 2\)"),
         (np.zeros(3), {}, r"^X must have shape .* got \(3,\)"),
+        (np.ones((1, 3)) * 1j, {}, "^X must be real; got complex numbers"),
         (np.full((1, 3), np.nan), {}, "^X contains NaN or infinity"),
         (np.zeros((5, 3)), {"method": "random"}, "^method must be one of .* got 'random'"),
     ],
