@@ -11,6 +11,7 @@ Lasalle 2025). Lowering the same expression over P, then the weights, then the G
 the others held, is EM (`block_coordinate_descent`).
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from .parameters import (
     expand_covariances,
     pull_covariances,
 )
+from .transport.plans import divergence
 
 
 class SemirelaxedTransport:
@@ -119,6 +121,7 @@ def semirelaxed_transport(X, mixture, *, epsilon=1.0, sample_weight=None):
     """
     X = check_array(X, dtype=[np.float64, np.float32], order="C", input_name="X")
     theta = as_parameters(mixture, "mixture")
+    theta = replace(theta, weights=theta.weights / theta.weights.sum())
     if X.shape[1] != theta.n_features:
         raise ValueError(f"X has {X.shape[1]} features, but the mixture has {theta.n_features}.")
     if not (np.isfinite(epsilon) and epsilon > 0):
@@ -224,10 +227,8 @@ def _costs(X, theta):
 
 
 def _objective(plan, costs, a, weights, epsilon):
-    """⟨P, C⟩ + ε KL(P | a ⊗ w), with 0 log 0 = 0."""
-    reference = a[:, None] * weights
-    ratio = np.divide(plan, reference, out=np.ones_like(plan), where=plan > 0)
-    return float((plan * (costs + epsilon * np.log(ratio))).sum())
+    """⟨P, C⟩ + ε KL(P | a ⊗ w)."""
+    return float(np.vdot(plan, costs)) + epsilon * divergence(plan, a[:, None] * weights)
 
 
 def _covariances(scatter, weights, kind):

@@ -62,6 +62,70 @@ def test_value_is_minus_the_mean_log_likelihood(kind, with_weights):
     assert abs(transport.value + mixture.score(X, sample_weight=weight)) < 1e-12
 
 
+def cumulant_expansion(X, theta, a, epsilon):
+    """-ε Σ_i a_i log Σ_k w_k e^{-C_ik/ε} = Σ_i a_i (κ₁ - κ₂ / 2ε + κ₃ / 6ε² …) of C_i under w."""
+    w = theta.weights / theta.weights.sum()
+    C = costs(X, theta)
+    mean = C @ w
+    second, third = ((C - mean[:, None]) ** p @ w for p in (2, 3))
+    return a @ (mean - second / (2 * epsilon) + third / (6 * epsilon**2))
+
+
+@all_types
+@weighted
+@pytest.mark.parametrize("epsilon", [1e5, 1e8, 1e12, 1e15, 1e100])
+def test_bounds_at_large_epsilon(kind, with_weights, epsilon):
+    """Values, free energies and lower bounds, to as many digits as the costs have.
+
+    The expansion leaves terms of relative size (C/ε)³, 1e-12 at most.
+    """
+    X, theta, weight = setting(kind, with_weights)
+    a = np.full(len(X), 1 / len(X)) if weight is None else weight / weight.sum()
+    expected = cumulant_expansion(X, theta, a, epsilon)
+    transport = semirelaxed_transport(X, theta, epsilon=epsilon, sample_weight=weight)
+    np.testing.assert_allclose(transport.value, expected, rtol=2e-11)
+    mixture = DifferentiableGaussianMixture.from_mixture(theta, temperature=epsilon)
+    np.testing.assert_allclose(mixture.free_energy(X, sample_weight=weight), expected, rtol=2e-11)
+    problem = em_problem(X, weight, covariance_type=kind, temperature=epsilon)
+    np.testing.assert_allclose(-em_step(problem, theta).lower_bound, expected, rtol=2e-11)
+    if epsilon <= 1e15:  # beyond, ε times the square of the plan's rounding shows
+        step = block_coordinate_descent(X, theta, n_steps=1, epsilon=epsilon, sample_weight=weight)[
+            0
+        ]
+        np.testing.assert_allclose(step.after_plan, expected, rtol=2e-11)
+    if epsilon >= 1e12:
+        # with both marginals held the plan is a ⊗ w in the limit, at the same cost
+        balanced = problem._replace(balanced=True)
+        np.testing.assert_allclose(-em_step(balanced, theta).lower_bound, expected, rtol=2e-11)
+
+
+def test_a_far_sample_at_large_epsilon():
+    """Its costs are beyond ε, those of the others far below: each has its own digits."""
+    X, theta, _ = setting("full", False, n=20)
+    X[3] = 1e4
+    epsilon = 1e5
+    log_terms = np.log(theta.weights) - costs(X, theta) / epsilon
+    assert log_terms[3].max() < -10
+    transport = semirelaxed_transport(X, theta, epsilon=epsilon)
+    others = np.arange(20) != 3
+    expected = 19 * cumulant_expansion(X[others], theta, np.full(19, 1 / 19), epsilon)
+    expected -= epsilon * logsumexp(log_terms[3])
+    np.testing.assert_allclose(transport.value, expected / 20, rtol=1e-11)
+
+
+def test_objective_never_rises_at_large_epsilon():
+    X, theta, _ = setting("full", False)
+    mixture = DifferentiableGaussianMixture(
+        4, temperature=1e12, reg_covar=0.0, max_iter=10, tol=0, residual_tol=0,
+        weights_init=theta.weights, means_init=theta.means, acceleration=None, random_state=0,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        mixture.fit(X)
+    bounds = np.array(mixture.lower_bounds_)
+    assert (np.diff(bounds) >= -1e-13 * np.abs(bounds[1:])).all()
+    np.testing.assert_allclose(-mixture.free_energy(X), bounds[-1], rtol=1e-9)
+
+
 @epsilons
 def test_no_other_plan_is_better(epsilon):
     """Against a minimizer that knows nothing of the closed form."""

@@ -24,6 +24,10 @@ from .derivatives import (
 from .exponential_family import lost_components, maximize, natural_parameters, precisions_of
 from .problem import LARGEST_CANCELLATION, logits_of, second_moment_jvp
 
+# At temperatures above this, log-likelihoods are so close to zero that they are evaluated apart,
+# component by component: the temperature times their rounding is the error of the bound.
+_HOT = 1e3
+
 
 class EMStep(NamedTuple):
     """One EM step from θ.
@@ -85,6 +89,8 @@ def em_step(problem, theta):
     if len(step.logits.factors):
         # a derivative needs no statistics: it may as well take them about the new means
         step = step._replace(origin=step.parameters.means)
+    if problem.temperature > _HOT:
+        step = step._replace(lower_bound=_hot_lower_bound(problem, theta, balance))
     if balance is not None:
         dual = step.lower_bound - problem.temperature * (theta.weights @ balance.potentials)
         step = step._replace(lower_bound=dual, balance=balance)
@@ -111,6 +117,13 @@ def _step(problem, theta, logits, origin):
     )
     lower_bound = problem.temperature * log_likelihood / problem.total_weight
     return EMStep(updated, lower_bound, statistics[:, 0], logits, origin)
+
+
+def _hot_lower_bound(problem, theta, balance):
+    values = log_density(problem, theta, None if balance is None else balance.potentials)
+    if problem.sample_weight is not None:
+        values *= problem.sample_weight
+    return problem.temperature * float(values.sum()) / problem.total_weight
 
 
 def _cancels(theta, reference):
@@ -268,11 +281,41 @@ def _add_what_is_kept(problem, step, moved, original):
     return moved
 
 
-def log_density(problem, theta):
+def log_density(problem, theta, potentials=None):
     """log p(x_i) for every sample, float64 of shape (n_samples,).
 
-    At a temperature ε: log Σ_k w_k g_k(x_i)^(1/ε).
+    At a temperature ε: log Σ_k w_k g_k(x_i)^(1/ε). The weights count as of sum one, and potentials
+    ψ (None: zero), which are for a large ε only, as factors e^{ψ_k}.
     """
+    if problem.temperature > _HOT:
+        return _hot_log_density(problem, theta, potentials)
+    return _log_density(problem, theta)
+
+
+def _hot_log_density(problem, theta, potentials):
+    """`log_density` at a large ε, where it is close to log Σ_k w_k = 0.
+
+    What ε times it needs is lost to rounding unless, with t_ik = log g_k(x_i) / ε + ψ_k,
+
+        log Σ_k w_k e^{t_ik} = log1p(Σ_k w_k (e^{t_ik} - 1)).
+    """
+    plain, kind = problem.at(1.0), theta.covariance_type
+    weights = theta.weights / theta.weights.sum()
+    rest, direct = np.zeros(len(problem.X)), np.full(len(problem.X), -np.inf)
+    for k in np.flatnonzero(weights):
+        own = theta.covariances if kind == "tied" else theta.covariances[k : k + 1]
+        t = _log_density(plain, MixtureParameters(np.ones(1), theta.means[k : k + 1], own, kind))
+        t /= problem.temperature
+        if potentials is not None:
+            t += potentials[k]
+        rest += weights[k] * np.expm1(np.minimum(t, 700.0))
+        direct = np.logaddexp(direct, np.log(weights[k]) + t)
+    near = np.abs(direct) < 0.5
+    direct[near] = np.log1p(rest[near])
+    return direct
+
+
+def _log_density(problem, theta):
     logits = logits_of(problem, theta)
     out = cpu.log_densities(problem.X, logits, problem.n_threads)
     if problem.covariance_type == "tied" and not len(logits.factors):
