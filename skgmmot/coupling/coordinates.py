@@ -27,7 +27,7 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 
 from ..transport.bures import nearest_rotations
-from .objective import CoupledState
+from .objective import CoupledState, OutOfDomainError
 
 # Shares below this do not make the coordinates of a component any longer.
 _LEAST_SHARE = 1e-6
@@ -95,6 +95,8 @@ class Coordinates:
         """G⁻¹ for the means and for the covariances; of size 0 where it is not formed."""
         base, n_source = self.base, len(self.base.plan)
         rows, columns = np.nonzero(base.plan)
+        if not len(rows):  # an unbalanced plan that moves nothing: J = 0
+            return [np.eye(0), np.eye(0)]
         root = np.sqrt(tau2 * base.plan[rows, columns])
         columns = n_source + columns
         n_features = base.means.shape[1]
@@ -226,10 +228,11 @@ class Coordinates:
     def _normalized(self, masses):
         if self.target_is_free:
             return masses / masses.sum()
-        columns = masses.sum(axis=0)
-        return masses * np.divide(
-            self.base.weights[1], columns, out=np.zeros_like(columns), where=columns > 0
-        )
+        columns, weights = masses.sum(axis=0), self.base.weights[1]
+        # at zero, where bounds let it come, a column of R has no scale that makes it its weight
+        if ((columns == 0) & (weights > 0)).any():
+            raise OutOfDomainError("A component of the frozen target is in no pair of the plan.")
+        return masses * np.divide(weights, columns, out=np.zeros_like(columns), where=columns > 0)
 
     def _triangles(self, spread):
         scaled = self.scale * spread

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from ..em.exponential_family import CollapsedComponentError
 from ..kernels.threads import one_blas_thread
 from .coordinates import Coordinates
-from .objective import Evaluation, evaluate
+from .objective import Evaluation, OutOfDomainError, evaluate
 
 _MEMORY = 20  # past gradients that the quasi-Newton update looks at
 _ROUNDS = (15, 50, 200)  # sweeps in the first rounds; the last number is that of all later ones
@@ -191,12 +191,13 @@ def _round(problem, evaluation, coordinates, gradient, objectives, limits, callb
         try:
             with np.errstate(all="ignore"):
                 latest = evaluate(problem, coordinates.state(vector))
-        except (CollapsedComponentError, np.linalg.LinAlgError):
+                slope = coordinates.gradient(vector, latest)
+        except (CollapsedComponentError, OutOfDomainError, np.linalg.LinAlgError):
             return out_of_domain
-        if not np.isfinite(latest.objective):
+        if not (np.isfinite(latest.objective) and np.isfinite(slope).all()):
             return out_of_domain
-        seen = vector.copy(), latest, coordinates.gradient(vector, latest)
-        return -latest.objective, -seen[2]
+        seen = vector.copy(), latest, slope
+        return -latest.objective, -slope
 
     def after_sweep(intermediate_result):
         nonlocal accepted, stopped
