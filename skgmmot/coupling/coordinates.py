@@ -322,5 +322,7 @@ def _shear(n_blocks, blocks, parts):
             products = np.swapaxes(mine, 1, 2) @ other
             np.add.at(hessian, (blocks[i], blocks[j]), products if i == j else -products)
     hessian = np.swapaxes(hessian, 1, 2).reshape(n_blocks * size, n_blocks * size)
-    root = np.linalg.cholesky(hessian + np.eye(len(hessian)))
+    # where the identity drowns in the rounding of the rest, as much as makes it definite
+    rounding = len(hessian) ** 2 * np.finfo(float).eps * hessian.diagonal().max()
+    root = np.linalg.cholesky(hessian + max(1.0, rounding) * np.eye(len(hessian)))
     return dtrtri(root, lower=1)[0]
