@@ -31,7 +31,8 @@ from .objective import CoupledState, OutOfDomainError
 
 # Shares below this do not make the coordinates of a component any longer.
 _LEAST_SHARE = 1e-6
-# A component with less than this has lost its mass, and where it is plays no part.
+# A component whose share and weight are below this has lost its mass, and where it is plays no
+# part. One without samples of its own may have a weight all the same, and is held by its partners.
 _LOST_SHARE = 1e-9
 # Up to this many means, or covariances, the penalty's part of the Hessian is formed.
 _LARGEST_HESSIAN = 600
@@ -59,7 +60,8 @@ class Coordinates:
         n_features = base.means.shape[1]
         share = np.maximum(shares[: self.n_free], _LEAST_SHARE)
         self.inverse_root = 1.0 / np.sqrt(share)
-        self.lost = shares[: self.n_free] < _LOST_SHARE
+        masses = np.maximum(shares, np.concatenate(base.weights))
+        self.lost = masses[: self.n_free] < _LOST_SHARE
         self.groups = None
         if self.kind == "tied":  # one factor for each mixture
             self.groups = np.repeat([0, 1], [n_source, n_target])[: self.n_free]
@@ -99,6 +101,8 @@ class Coordinates:
             return [np.eye(0), np.eye(0)]
         root = np.sqrt(tau2 * base.plan[rows, columns])
         columns = n_source + columns
+        lost = np.append(self.lost, np.zeros(len(base.means) - self.n_free, dtype=bool))
+        root[lost[rows] | lost[columns]] = 0.0  # they are left alone, and so are their partners
         n_features = base.means.shape[1]
         own = base.factors
         matrices = self.kind in ("full", "tied")
@@ -148,6 +152,14 @@ class Coordinates:
         if self.plan_is_free and not self.plan_is_log:
             vector[: self.n_plan] = (self.base.plan / self.plan_scale).ravel()
         return vector
+
+    def live(self):
+        """One for each coordinate, but zero for those of components that have lost their mass."""
+        live = 1.0 - self.lost
+        weights = np.ones(self.n_plan) if self.plan_is_free else live[: self.n_plan]
+        means = np.repeat(live, self.n_means // self.n_free)
+        spread = np.ones(len(self.scale)) if self.kind == "tied" else live
+        return np.concatenate([weights, means, np.repeat(spread, self.scale.shape[1])])
 
     def idle_directions(self):
         """Orthonormal directions at the base in which the state does not move, as rows."""
