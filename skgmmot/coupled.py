@@ -51,7 +51,7 @@ class CoupledGMMFitter(
         Weight of the entropy in the transport term; as in `mixture_transport`.
     reg_m : float, pair of float or None, default=None
         Weights of the marginal terms of unbalanced transport: mass may be made and lost at a
-        cost. None: the plan carries all mass.
+        cost. None: the plan carries all mass, as with ``np.inf``, which holds a marginal.
     freeze_target : bool or mixture, default=False
         Whether the target mixture stays at its own independent fit. A fitted mixture, a
         `MixtureParameters` or a tuple (weights, means, covariances) is kept instead of one.
@@ -164,7 +164,7 @@ class CoupledGMMFitter(
         "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
         "transport_weight": [Interval(Real, 0, None, closed="left")],
         "reg": [Interval(Real, 0, None, closed="left")],
-        "reg_m": [Interval(Real, 0, None, closed="neither"), tuple, list, None],
+        "reg_m": [Interval(Real, 0, None, closed="right"), tuple, list, np.ndarray, None],
         "freeze_target": ["boolean", HasMethods("get_params"), MixtureParameters, tuple],
         "tol": [Interval(Real, 0, None, closed="left")],
         "residual_tol": [Interval(Real, 0, None, closed="both")],

@@ -17,6 +17,7 @@ from .coupled_starts import (
 )
 from .coupling.maximize import maximize
 from .coupling.objective import CoupledState, CouplingProblem, mixtures_of, starting_state
+from .em.exponential_family import CollapsedComponentError, precisions_of
 from .em.problem import em_problem
 from .em.step import em_step
 from .kernels.threads import effective_n_threads
@@ -73,11 +74,13 @@ class CoupledFit:
             dtype = clouds[0].X.dtype
             return tasks.restart(max_iter, lambda found: self._attributes(problem, found, dtype))
 
-        if warm:
-            state, failures = self._last_state(problem, frozen, n_components), []
-            known, used = [], 0
+        last = self._last_state(problem, frozen, n_components) if warm else None
+        if warm and self.transport_weight:
+            state, failures, known, used = last, [], [], 0
         else:
-            best, failures, thin = self._start(clouds, problem, frozen, n_components, sweeping)
+            best, failures, thin = self._start(
+                clouds, problem, frozen, n_components, last, sweeping
+            )
             state = best.evaluation.state
             known = [] if thin else best.objectives
             used = 0 if thin else len(known) - 1
@@ -115,6 +118,13 @@ class CoupledFit:
         if _is_bool(self.freeze_target):
             return None, pair
         frozen = as_parameters(self.freeze_target, "freeze_target")
+        try:
+            precisions_of(frozen.covariances, frozen.covariance_type, frozen.n_features)
+        except CollapsedComponentError as error:
+            raise ValueError(
+                "freeze_target: a covariance of the mixture is not positive definite, so that "
+                "samples have no density. Pass a mixture fitted with a larger reg_covar."
+            ) from error
         if frozen.covariance_type != self.covariance_type and self.covariance_type == "full":
             frozen = as_full(frozen)
         if frozen.covariance_type != self.covariance_type or frozen.n_features != n_features:
@@ -151,12 +161,16 @@ class CoupledFit:
             freeze_target=not _is_bool(self.freeze_target) or bool(self.freeze_target),
         )
 
-    def _start(self, clouds, problem, frozen, n_components, sweeping):
-        """The best of all starts after some sweeps, failures, and whether rows were left out."""
-        seeds = seeds_of(self.random_state, self.n_init)
+    def _start(self, clouds, problem, frozen, n_components, last, sweeping):
+        """The best of all starts after some sweeps, failures, and whether rows were left out.
+
+        With a last state, which is for fits without coupling, EM goes on from there.
+        """
+        seeds = seeds_of(self.random_state, self.n_init if last is None else 1)
         options = {name: getattr(self, name) for name in _EM_OPTIONS}
+        starts = (None, None) if last is None else mixtures_of(last, self.covariance_type)
         if problem.freeze_target and frozen is None:
-            frozen = independent_fit(clouds[1], n_components[1], options, seeds[0])
+            frozen = starts[1] or independent_fit(clouds[1], n_components[1], options, seeds[0])
         size = self.init_size
         if size is not None:
             size = max(size, *n_components)
@@ -176,6 +190,7 @@ class CoupledFit:
                 seed=seed,
                 frozen=frozen,
                 coupled=coupled,
+                starts=starts,
             )
         ]
         best, failures = best_of(

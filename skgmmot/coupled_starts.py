@@ -54,16 +54,23 @@ def seeds_of(random_state, n_init):
     return seeds
 
 
-def independent_fit(cloud, n_components, options, seed):
-    """A mixture fitted to one cloud. That it did not converge is for the caller to mind."""
-    mixture = DifferentiableGaussianMixture(n_components, random_state=seed, **options)
+def independent_fit(cloud, n_components, options, seed, start=None):
+    """A mixture fitted to one cloud. That it did not converge is for the caller to mind.
+
+    ``start`` is a `MixtureParameters` to start from, or None for an initialization.
+    """
+    options = options | {"random_state": seed}
+    if start is None:
+        mixture = DifferentiableGaussianMixture(n_components, **options)
+    else:
+        mixture = DifferentiableGaussianMixture.from_parameters(*start, warm_start=True, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(cloud.X, sample_weight=cloud.weight)
     return mixture.parameters_
 
 
-def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled):
+def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled, starts=(None, None)):
     """Pairs of mixtures to start from.
 
     The independent fits of the two clouds; one mixture fitted to both, used twice; and where the
@@ -79,6 +86,8 @@ def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled):
         The target, if it is frozen.
     coupled : bool
         Without a transport penalty the independent fits are all there is.
+    starts : tuple of two MixtureParameters or None, default=(None, None)
+        What the independent fits start from.
 
     Returns
     -------
@@ -91,16 +100,16 @@ def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled):
         }
     fitted = {}
 
-    def fit(cloud, n):
+    def fit(cloud, n, start=None):
         key = id(cloud), n
         if key not in fitted:
-            fitted[key] = independent_fit(cloud, n, options, seed)
+            fitted[key] = independent_fit(cloud, n, options, seed, start)
         return fitted[key]
 
     def target():
-        return fit(clouds[1], n_components[1]) if frozen is None else frozen
+        return fit(clouds[1], n_components[1], starts[1]) if frozen is None else frozen
 
-    pairs = [lambda: (fit(clouds[0], n_components[0]), target())]
+    pairs = [lambda: (fit(clouds[0], n_components[0], starts[0]), target())]
     if not coupled:
         return pairs
     both = pooled(clouds)
@@ -146,7 +155,7 @@ def best_of(problem, pairs, sweeping, *, max_iter, tol, residual_tol):
                     starting_state(problem, *pair()),
                     max_iter=most,
                     tol=tol,
-                    residual_tol=max(residual_tol, _SCREENING_RESIDUAL),
+                    residual_tol=max(residual_tol, _SCREENING_RESIDUAL) if most else residual_tol,
                     callback=callback,
                 )
             except CollapsedComponentError as error:

@@ -27,11 +27,12 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 
 from ..transport.bures import nearest_rotations
-from .objective import CoupledState
+from .objective import CoupledState, OutOfDomainError
 
 # Shares below this do not make the coordinates of a component any longer.
 _LEAST_SHARE = 1e-6
-# A component with less than this has lost its mass, and where it is plays no part.
+# A component whose share and weight are below this has lost its mass, and where it is plays no
+# part. One without samples of its own may have a weight all the same, and is held by its partners.
 _LOST_SHARE = 1e-9
 # Up to this many means, or covariances, the penalty's part of the Hessian is formed.
 _LARGEST_HESSIAN = 600
@@ -59,7 +60,8 @@ class Coordinates:
         n_features = base.means.shape[1]
         share = np.maximum(shares[: self.n_free], _LEAST_SHARE)
         self.inverse_root = 1.0 / np.sqrt(share)
-        self.lost = shares[: self.n_free] < _LOST_SHARE
+        masses = np.maximum(shares, np.concatenate(base.weights))
+        self.lost = masses[: self.n_free] < _LOST_SHARE
         self.groups = None
         if self.kind == "tied":  # one factor for each mixture
             self.groups = np.repeat([0, 1], [n_source, n_target])[: self.n_free]
@@ -95,8 +97,12 @@ class Coordinates:
         """G⁻¹ for the means and for the covariances; of size 0 where it is not formed."""
         base, n_source = self.base, len(self.base.plan)
         rows, columns = np.nonzero(base.plan)
+        if not len(rows):  # an unbalanced plan that moves nothing: J = 0
+            return [np.eye(0), np.eye(0)]
         root = np.sqrt(tau2 * base.plan[rows, columns])
         columns = n_source + columns
+        lost = np.append(self.lost, np.zeros(len(base.means) - self.n_free, dtype=bool))
+        root[lost[rows] | lost[columns]] = 0.0  # they are left alone, and so are their partners
         n_features = base.means.shape[1]
         own = base.factors
         matrices = self.kind in ("full", "tied")
@@ -146,6 +152,14 @@ class Coordinates:
         if self.plan_is_free and not self.plan_is_log:
             vector[: self.n_plan] = (self.base.plan / self.plan_scale).ravel()
         return vector
+
+    def live(self):
+        """One for each coordinate, but zero for those of components that have lost their mass."""
+        live = 1.0 - self.lost
+        weights = np.ones(self.n_plan) if self.plan_is_free else live[: self.n_plan]
+        means = np.repeat(live, self.n_means // self.n_free)
+        spread = np.ones(len(self.scale)) if self.kind == "tied" else live
+        return np.concatenate([weights, means, np.repeat(spread, self.scale.shape[1])])
 
     def idle_directions(self):
         """Orthonormal directions at the base in which the state does not move, as rows."""
@@ -226,10 +240,11 @@ class Coordinates:
     def _normalized(self, masses):
         if self.target_is_free:
             return masses / masses.sum()
-        columns = masses.sum(axis=0)
-        return masses * np.divide(
-            self.base.weights[1], columns, out=np.zeros_like(columns), where=columns > 0
-        )
+        columns, weights = masses.sum(axis=0), self.base.weights[1]
+        # at zero, where bounds let it come, a column of R has no scale that makes it its weight
+        if ((columns == 0) & (weights > 0)).any():
+            raise OutOfDomainError("A component of the frozen target is in no pair of the plan.")
+        return masses * np.divide(weights, columns, out=np.zeros_like(columns), where=columns > 0)
 
     def _triangles(self, spread):
         scaled = self.scale * spread
@@ -319,5 +334,7 @@ def _shear(n_blocks, blocks, parts):
             products = np.swapaxes(mine, 1, 2) @ other
             np.add.at(hessian, (blocks[i], blocks[j]), products if i == j else -products)
     hessian = np.swapaxes(hessian, 1, 2).reshape(n_blocks * size, n_blocks * size)
-    root = np.linalg.cholesky(hessian + np.eye(len(hessian)))
+    # where the identity drowns in the rounding of the rest, as much as makes it definite
+    rounding = len(hessian) ** 2 * np.finfo(float).eps * hessian.diagonal().max()
+    root = np.linalg.cholesky(hessian + max(1.0, rounding) * np.eye(len(hessian)))
     return dtrtri(root, lower=1)[0]

@@ -5,8 +5,9 @@ clouds and G(v, T) the gradient of the objective, pulled back to v. At an optimu
 
     G(v, T(θ(v), X)) = 0,
 
-as long as the support of the plan stays what it is: entries that are zero stay zero. There v is
-a smooth function of X (``implicit``),
+as long as the support of the plan stays what it is: entries that are zero stay zero, and so do
+weights, whose components then stay where they are. There v is a smooth function of X
+(``implicit``),
 
     L_X = ∂_X Tᵀ ∂_T Gᵀ λ,        −(∂_v G + ∂_T G ∂_θ T ∂_v θ)ᵀ λ = ∂_v θᵀ L_θ.
 
@@ -53,7 +54,7 @@ class _Linearization:
         self.evaluation = evaluation_of(problem, state, self.statistics)
         self.coordinates = Coordinates(problem, self.evaluation.state, self.statistics.shares)
         self.vector = self.coordinates.start()
-        self.free = np.ones(len(self.vector))
+        self.free = self.coordinates.live()
         if problem.plan_is_free:
             self.free[: self.coordinates.n_plan] = state.plan.ravel() > _NO_MASS * (problem.reg > 0)
         self.idle = self.coordinates.idle_directions()
@@ -120,7 +121,10 @@ class _Linearization:
         return bars
 
     def _along(self, direction, part):
-        return _derivative(lambda t: part(self.coordinates.state(self.vector + t * direction)))
+        length = np.linalg.norm(direction) or 1.0  # the step must not depend on it
+        unit = direction / length
+        slope = _derivative(lambda t: part(self.coordinates.state(self.vector + t * unit)))
+        return length * slope
 
     def _gradient(self, vector):
         state = self.coordinates.state(vector)

@@ -18,16 +18,18 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from ..em.exponential_family import CollapsedComponentError
+from ..em.exponential_family import CollapsedComponentError, precisions_of
 from ..kernels.threads import one_blas_thread
 from .coordinates import Coordinates
-from .objective import Evaluation, evaluate
+from .objective import Evaluation, OutOfDomainError, evaluate, statistics_of
 
 _MEMORY = 20  # past gradients that the quasi-Newton update looks at
 _ROUNDS = (15, 50, 200)  # sweeps in the first rounds; the last number is that of all later ones
 # A round that gains less than this share of the objective has met rounding.
 _STALLED = 1e-13
 _FAR = 1e6
+# Standard deviations that shrink by more than this may have done so for good.
+_SHRUNK = 1e-10
 _LIFT = 1e-3  # share of a component's weight
 
 
@@ -137,7 +139,8 @@ def maximize(problem, state, *, max_iter, tol, residual_tol, callback=None):
     Raises
     ------
     CollapsedComponentError
-        If a covariance of the starting state is not positive definite.
+        If a covariance of the starting state is not positive definite, or one shrinks about rows
+        that are all the same: the objective then has no bound.
     """
     # BLAS threads would wait for each other, at this size
     with one_blas_thread():
@@ -162,6 +165,7 @@ def _maximize(problem, state, max_iter, tol, residual_tol, callback):
         evaluation, stopped = _round(
             problem, evaluation, coordinates, gradient, objectives, limits, callback
         )
+        _refuse_collapsed(problem, state, evaluation.state)
         gain = objectives[-1] - objectives[-2] if len(objectives) > 1 else 0.0
         coordinates, gradient = _coordinates_about(problem, evaluation)
         residual = _residual(problem, evaluation, coordinates, gradient)
@@ -170,6 +174,28 @@ def _maximize(problem, state, max_iter, tol, residual_tol, callback):
         stalls = stalls + 1 if stalled else 0
         n_round += 1
     return CoupledResult(evaluation, objectives, residual, converged)
+
+
+def _refuse_collapsed(problem, start, end):
+    """Raise where covariances have shrunk to nothing, and an M-step would make them singular.
+
+    In logarithms they never become singular themselves.
+    """
+    own, first = (
+        np.diagonal(part.factors, axis1=-2, axis2=-1) if part.factors.ndim == 3 else part.factors
+        for part in (end, start)
+    )
+    shrunk = (own < _SHRUNK * first).any(axis=1)
+    if not shrunk.any():
+        return
+    statistics, kind = statistics_of(problem, end), problem.covariance_type
+    parts = np.split(shrunk, [len(end.plan)])
+    for theta, step, guilty in zip(statistics.thetas, statistics.steps, parts, strict=True):
+        if kind == "tied":
+            guilty = guilty[:1]
+        guilty = guilty.reshape(-1, *np.ones(theta.covariances.ndim - 1, dtype=int))
+        updated = np.where(guilty, step.parameters.covariances, theta.covariances)
+        precisions_of(updated, kind, theta.n_features)
 
 
 def _round(problem, evaluation, coordinates, gradient, objectives, limits, callback):
@@ -191,12 +217,13 @@ def _round(problem, evaluation, coordinates, gradient, objectives, limits, callb
         try:
             with np.errstate(all="ignore"):
                 latest = evaluate(problem, coordinates.state(vector))
-        except (CollapsedComponentError, np.linalg.LinAlgError):
+                slope = coordinates.gradient(vector, latest)
+        except (CollapsedComponentError, OutOfDomainError, np.linalg.LinAlgError):
             return out_of_domain
-        if not np.isfinite(latest.objective):
+        if not (np.isfinite(latest.objective) and np.isfinite(slope).all()):
             return out_of_domain
-        seen = vector.copy(), latest, coordinates.gradient(vector, latest)
-        return -latest.objective, -seen[2]
+        seen = vector.copy(), latest, slope
+        return -latest.objective, -slope
 
     def after_sweep(intermediate_result):
         nonlocal accepted, stopped

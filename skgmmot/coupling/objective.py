@@ -58,6 +58,10 @@ _LEAST_WEIGHT = 1e-12
 _TINY = np.finfo(float).tiny
 
 
+class OutOfDomainError(ValueError):
+    """The objective has no value: squared distances overflow, or a frozen mass went missing."""
+
+
 class CouplingProblem(NamedTuple):
     """What stays the same from sweep to sweep.
 
@@ -89,8 +93,12 @@ class CouplingProblem(NamedTuple):
 
     @property
     def plan_is_free(self):
-        """Whether the plan is a variable, which then carries the weights."""
-        return self.penalties == BALANCED and not self.fixed_weights
+        """Whether the plan is a variable, which then carries the weights.
+
+        Where transport costs nothing any plan is as good, and none should tie the weights.
+        """
+        balanced = self.penalties == BALANCED and not self.fixed_weights
+        return balanced and self.transport_weight > 0
 
 
 class CoupledState(NamedTuple):
@@ -352,4 +360,10 @@ def _costs_and_gaps(state):
         gaps = factors - target_factors @ rotations
         target_gaps = gaps @ np.swapaxes(rotations, -1, -2)
         squares = (gaps * gaps).sum(axis=(-2, -1))
-    return (mean_gaps * mean_gaps).sum(axis=-1) + squares, mean_gaps, gaps, target_gaps
+    costs = (mean_gaps * mean_gaps).sum(axis=-1) + squares
+    if not costs.max() < np.inf:  # no solver of plans can use them
+        raise OutOfDomainError(
+            "The squared distances between components of the source and of the target overflow. "
+            "Scale the features."
+        )
+    return costs, mean_gaps, gaps, target_gaps

@@ -229,6 +229,8 @@ def _finish_exact(solution, w, w2, costs, penalties):
         a = w if penalties[0] == np.inf else a
         b = w2 if penalties[1] == np.inf else b
         mass = b.sum() if penalties[1] == np.inf else a.sum()
+        if mass > 0 and not (a.any() and b.any()):  # potentials that will not do
+            break
         if not mass > 0:
             plan, trees = np.zeros(costs.shape), (u, v)
         else:
