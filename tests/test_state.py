@@ -62,7 +62,7 @@ def fails(estimator, call, error=KeyboardInterrupt):
     arrays = {name: value.copy() for name, value in before.items() if hasattr(value, "dtype")}
     with pytest.raises(error):
         call()
-    assert list(vars(estimator)) and vars(estimator).keys() == before.keys()
+    assert vars(estimator).keys() == before.keys()
     assert all(vars(estimator)[name] is value for name, value in before.items())
     for name, array in arrays.items():
         np.testing.assert_array_equal(before[name], array)
@@ -86,8 +86,10 @@ class InterruptAt:
         self.n, self.count = n, 0
 
     def __call__(self, frame, event, arg):
-        file = frame.f_code.co_filename
-        if event == "call" and file.startswith(self.PACKAGE) and not file.startswith(self.KERNELS):
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        counts = file.startswith(self.PACKAGE) and not file.startswith(self.KERNELS)
+        # Python enters a generator to close it as well, and drops what that raises
+        if event == "call" and counts and name != "<genexpr>":
             self.count += 1
             if self.count == self.n:
                 raise KeyboardInterrupt
@@ -106,11 +108,13 @@ class InterruptAt:
 def test_interrupts_anywhere_leave_the_last_fit(name):
     make, first, again = FITS[name]
     fitted, unfitted = pairs_of_estimators(lambda: make(max_iter=4), first)
+    trial = clone(fitted)
+    again(trial, OTHER)  # what is done only once is done
     with InterruptAt() as counting:
-        again(clone(fitted), OTHER)
+        again(trial, OTHER)
     # all of the beginning and the end, and some in between
     last = counting.count
-    places = {*range(1, 20), *range(last - 20, last + 1), *np.linspace(20, last - 20, 25)}
+    places = {*range(1, 10), *np.linspace(10, last - 10, 12), *range(last - 10, last + 1)}
 
     def call(estimator, n):
         with InterruptAt(n):
@@ -126,12 +130,12 @@ def stop(*args, **kwargs):
 
 
 STAGES = {
-    "data": lambda m, again, _: again(m, np.where(OTHER > 4, np.nan, OTHER)),
-    "number of rows": lambda m, again, _: again(m.set_params(n_components=26), OTHER),
-    "parameters": lambda m, again, _: again(m.set_params(tol=-1), OTHER),
-    "initial parameters": lambda m, again, _: again(m.set_params(means_init=OTHER[:3]), OTHER),
-    "collapse": lambda m, again, _: again(m.set_params(reg_covar=0), 0 * OTHER),
-    "not converged": lambda m, again, _: again(m.set_params(max_iter=1), OTHER),
+    "data": lambda m, again: again(m, np.where(OTHER > 4, np.nan, OTHER)),
+    "number of rows": lambda m, again: again(m.set_params(n_components=51), OTHER),
+    "parameters": lambda m, again: again(m.set_params(tol=-1), OTHER),
+    "initial parameters": lambda m, again: again(m.set_params(means_init=OTHER[:3]), OTHER),
+    "collapse": lambda m, again: again(m.set_params(reg_covar=0), 0 * OTHER),
+    "not converged": lambda m, again: again(m.set_params(max_iter=1), OTHER),
 }
 
 
@@ -142,11 +146,8 @@ def test_failed_fits_leave_the_last_one(name, stage):
     for estimator in pairs_of_estimators(make, first):
         params = estimator.get_params()
         before = dict(vars(estimator))
-        if stage == "collapse" and name not in ("fit", "fit_predict"):
-            # where both clouds are one and the same point, whatever coupled fits make of it
-            estimator.set_params(transport_weight=0)
         with pytest.raises((ValueError, ConvergenceWarning)):
-            STAGES[stage](estimator, again, before)
+            STAGES[stage](estimator, again)
         estimator.set_params(**params)
         assert vars(estimator).keys() == before.keys()
         assert all(vars(estimator)[name] is value for name, value in before.items())
@@ -207,9 +208,7 @@ def test_failing_callbacks_leave_the_last_fit(name, error, hook):
     if hook == "teardown" and error is KeyboardInterrupt:
         pytest.skip("scikit-learn itself leaves its context behind there")
     for estimator in pairs_of_estimators(make, first):
-        # the first task of the kind, one in the midst of the steps, and the last, the fit itself
-        failing = Failing(np.inf)
-        estimator.set_callbacks(failing)
+        # at the first task, and in the midst of the steps
         for at in (0, 3) if hook.startswith("on_") else (0,):
             estimator.set_callbacks(Failing(at))
             fails(estimator, lambda estimator=estimator: again(estimator, OTHER), error)
@@ -243,7 +242,8 @@ def test_what_failed_at_first_is_clearly_unfitted(name):
 
 
 def test_predictions_go_on_after_a_failed_fit():
-    mixture, fitter = single(reg_covar=0).fit(NAMED), coupled().fit(NAMED, DOMAIN)
+    mixture = single(init_params="random").fit(NAMED).set_params(reg_covar=0)
+    fitter = coupled().fit(NAMED, DOMAIN)
     expected = mixture.predict_proba(NAMED), fitter.transform(NAMED, sample_domain=DOMAIN)
     with pytest.raises(ValueError, match="not positive definite"):
         mixture.fit(0 * OTHER)
@@ -404,4 +404,4 @@ def test_coupled_fits_are_not_misread_either(before, after):
         fitter.fit(X, DOMAIN)
     with pytest.raises(ValueError, match=f"covariance_type was changed to '{after}'"):
         fitter.gradient_wrt_data(X[:20], X[20:])
-    assert fitter.fit is not None and fitter.source_mixture_.covariance_type == before
+    assert fitter.source_mixture_.covariance_type == before
