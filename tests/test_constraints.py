@@ -8,6 +8,7 @@ from skgmmot import (
     DifferentiableGaussianMixture,
     mixture_barycenter,
     mixture_flow,
+    pairwise_mixture_wasserstein,
 )
 
 X = np.random.default_rng(0).normal(size=(30, 2))
@@ -58,6 +59,7 @@ def test_numbers_are(kind, n_jobs, random_state):
             lambda: mixture_barycenter([MIXTURE] * 2, method="fixed_point", max_iter=True),
             "max_iter must be a positive integer; got True",
         ),
+        (lambda: pairwise_mixture_wasserstein([MIXTURE] * 2, n_jobs=True), "n_jobs"),
         (lambda: DifferentiableGaussianMixture().fit(X).sample(True), "n_samples.*got True"),
         (lambda: CoupledGMMFitter().fit_pair(X, X).sample(True), "n_samples.*got True"),
     ],

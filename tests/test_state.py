@@ -56,13 +56,17 @@ FITS = {
 }
 
 
+# By scikit-learn itself, where a callback is interrupted in its teardown.
+LEFT = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
+
+
 def fails(estimator, call, error=KeyboardInterrupt):
     """That what is called raises, and that the estimator is what it was: the same objects."""
     before = dict(vars(estimator))
     arrays = {name: value.copy() for name, value in before.items() if hasattr(value, "dtype")}
     with pytest.raises(error):
         call()
-    assert vars(estimator).keys() == before.keys()
+    assert vars(estimator).keys() - LEFT == before.keys()
     assert all(vars(estimator)[name] is value for name, value in before.items())
     for name, array in arrays.items():
         np.testing.assert_array_equal(before[name], array)
@@ -205,8 +209,6 @@ def test_failing_callbacks_leave_the_last_fit(name, error, hook):
         def on_fit_task_end(self, estimator, context, *, fitted_estimator):
             self.count("on_fit_task_end")
 
-    if hook == "teardown" and error is KeyboardInterrupt:
-        pytest.skip("scikit-learn itself leaves its context behind there")
     for estimator in pairs_of_estimators(make, first):
         # at the first task, and in the midst of the steps
         for at in (0, 3) if hook.startswith("on_") else (0,):
