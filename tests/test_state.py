@@ -162,14 +162,14 @@ def test_failed_fits_leave_the_last_one(name, stage):
     [
         ("fit", "mixture.initial_parameters"),
         ("fit", "mixture.extent_of"),
-        ("fit_predict", "mixture.DifferentiableGaussianMixture._complaints"),
-        ("fit_predict", "mixture.DifferentiableGaussianMixture.predict"),
+        ("fit_predict", "DifferentiableGaussianMixture._complaints"),
+        ("fit_predict", "DifferentiableGaussianMixture.predict"),
         ("coupled fit", "coupled_starts.independent_fit"),
         ("coupled fit", "coupled_fit.CoupledFit._attributes"),
         ("fit_pair", "coupled_starts.pooled"),
         ("fit_pair", "coupled_fit.CoupledFit._complaints"),
         ("fit_transform", "coupled_fit.maximize"),
-        ("fit_transform", "coupled.CoupledGMMFitter.transform"),
+        ("fit_transform", "CoupledGMMFitter.transform"),
     ],
 )
 def test_interrupts_where_it_matters(monkeypatch, name, place):
