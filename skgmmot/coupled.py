@@ -7,10 +7,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import validate_data
 
 from .callbacks import CallbackSupportMixin
+from .constraints import N_JOBS, RANDOM_STATE, Interval
 from .coupled_density import CoupledDensity
 from .coupled_differentiable import DifferentiableCoupledFit
 from .coupled_fit import CoupledFit
@@ -18,6 +19,7 @@ from .coupled_starts import Cloud, pooled
 from .density import checked_weights
 from .domains import two_domains
 from .parameters import COVARIANCE_TYPES, MixtureParameters
+from .state import keeping_last_fit
 
 # The labels of source and target after `fit_pair`: skada's.
 _PAIR_DOMAINS = (1, -1)
@@ -177,12 +179,28 @@ class CoupledGMMFitter(
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
         "fixed_weights": ["boolean"],
-        "random_state": ["random_state"],
+        "random_state": RANDOM_STATE,
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Integral, None],
+        "n_jobs": N_JOBS,
     }
+    _of_fit = (
+        "source_mixture_",
+        "target_mixture_",
+        "transport_",
+        "objective_",
+        "lower_bounds_",
+        "mw2_",
+        "reweighting_",
+        "domains_",
+        "converged_",
+        "n_iter_",
+        "residual_",
+        "_fitted_as_pair",
+        "_state",
+        "_target_is_frozen",
+    )
 
     def __init__(
         self,
@@ -242,6 +260,8 @@ class CoupledGMMFitter(
     def fit(self, X, y=None, *, sample_domain=None, sample_weight=None):
         """Fit the two mixtures to the rows of two domains.
 
+        If it raises, the estimator is what it was before.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -269,6 +289,12 @@ class CoupledGMMFitter(
         ConvergenceWarning
             If the fit did not converge, or some of its starts failed.
         """
+        with keeping_last_fit(self):
+            for message in self._fit_rows(X, y, sample_domain, sample_weight):
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _fit_rows(self, X, y, sample_domain, sample_weight):
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", ensure_min_samples=2)
         domains, is_source = two_domains(sample_domain, y, X)
         weight = None if sample_weight is None else checked_weights(sample_weight, X)
@@ -281,12 +307,13 @@ class CoupledGMMFitter(
                 )
             clouds.append(Cloud(X[rows], part))
         domain = np.where(is_source, *domains)
-        for message in self._fit_clouds(clouds, domains, lambda: (X, domain, weight)):
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        return self
+        return self._fit_clouds(clouds, domains, lambda: (X, domain, weight))
 
     def fit_pair(self, X_source, X_target, *, sample_weight_source=None, sample_weight_target=None):
         """Fit the two mixtures to two arrays.
+
+        If it raises, the estimator is what it was before. `transform` then takes rows without
+        labels for rows of the source.
 
         Parameters
         ----------
@@ -305,12 +332,18 @@ class CoupledGMMFitter(
         ValueError
             As for `fit`, or if the arrays have different numbers of features.
         """
-        clouds = []
         arrays = {"X_source": X_source, "X_target": X_target}
         weights = {
             "sample_weight_source": sample_weight_source,
             "sample_weight_target": sample_weight_target,
         }
+        with keeping_last_fit(self):
+            for message in self._fit_arrays(arrays, weights):
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _fit_arrays(self, arrays, weights):
+        clouds = []
         shapes = [np.shape(array) for array in arrays.values()]
         if all(len(shape) == 2 for shape in shapes) and shapes[0][1] != shapes[1][1]:
             raise ValueError(
@@ -330,9 +363,7 @@ class CoupledGMMFitter(
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
             clouds.append(Cloud(X, weight))
-        for message in self._fit_clouds(clouds, _PAIR_DOMAINS, lambda: _rows_of(clouds)):
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        return self
+        return self._fit_clouds(clouds, _PAIR_DOMAINS, lambda: _rows_of(clouds), as_pair=True)
 
     def fit_transform(self, X, y=None, *, sample_domain=None, sample_weight=None):
         """Fit, then move the samples of the source to the target.
@@ -347,8 +378,9 @@ class CoupledGMMFitter(
         moved : ndarray of shape (n_samples, n_features)
             Rows of the target are as they were.
         """
-        self.fit(X, y, sample_domain=sample_domain, sample_weight=sample_weight)
-        return self.transform(X, sample_domain=y if sample_domain is None else sample_domain)
+        with keeping_last_fit(self):
+            self.fit(X, y, sample_domain=sample_domain, sample_weight=sample_weight)
+            return self.transform(X, sample_domain=y if sample_domain is None else sample_domain)
 
     def _checked_array(self, X, name, *, reset):
         try:

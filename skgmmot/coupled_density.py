@@ -15,16 +15,17 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
     """Maps, prediction, likelihood, criteria and sampling.
 
     Mixed into estimators with the attributes ``source_mixture_``, ``target_mixture_``,
-    ``transport_`` and ``domains_``.
+    ``transport_`` and ``domains_``. Rows without labels are of the target, which is skada's
+    convention: what comes after the fit is of the domain that was adapted to.
     """
 
-    def _checked(self, X, sample_domain):
-        """Checked data and which rows are of the source: all, where no domains are given."""
+    def _checked(self, X, sample_domain, *, name="sample_domain", unlabelled_are_source=False):
+        """Checked data and which rows are of the source."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
         if sample_domain is None:
-            return X, np.ones(len(X), dtype=bool)
-        return X, rows_of_source(sample_domain, X, self.domains_)
+            return X, np.full(len(X), unlabelled_are_source)
+        return X, rows_of_source(sample_domain, X, self.domains_, name)
 
     def _by_domain(self, X, sample_domain, of_mixture):
         """``of_mixture(mixture, rows)`` of each domain's rows, in the order of ``X``."""
@@ -51,9 +52,10 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        sample_domain : array-like of shape (n_samples,), default=None
-            The domain of each row. Rows of the target are left as they are. None: all rows are
-            of the source.
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. Rows of the target are left as they are. None: all
+            rows are of the target, as in skada; but after `fit_pair`, which no labels were given
+            to, ``X`` is what is to be moved, and all rows are of the source.
 
         Returns
         -------
@@ -71,9 +73,9 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        sample_domain : array-like of shape (n_samples,), default=None
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
             The domain from which each row came. Rows that were of the target are left as they
-            are. None: all rows were of the source.
+            are. None: as in `transform`.
 
         Returns
         -------
@@ -85,7 +87,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         return self._moved(X, sample_domain, back)
 
     def _moved(self, X, sample_domain, transport):
-        X, is_source = self._checked(X, sample_domain)
+        X, is_source = self._checked(X, sample_domain, unlabelled_are_source=self._fitted_as_pair)
         moved = X.copy()
         if is_source.any():
             moved[is_source] = transport.map(X[is_source], method="barycentric")
@@ -99,8 +101,8 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        sample_domain : array-like of shape (n_samples,), default=None
-            The domain of each row. None: all rows are of the source.
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. None: all rows are of the target.
 
         Returns
         -------
@@ -114,8 +116,8 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        sample_domain : array-like of shape (n_samples,), default=None
-            The domain of each row. None: all rows are of the source.
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. None: all rows are of the target.
 
         Returns
         -------
@@ -142,8 +144,8 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        sample_domain : array-like of shape (n_samples,), default=None
-            The domain of each row. None: all rows are of the source.
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. None: all rows are of the target.
 
         Returns
         -------
@@ -154,7 +156,8 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
     def score(self, X, y=None, *, sample_domain=None, sample_weight=None):
         """Mean over the two domains of the mean log-likelihood.
 
-        The transport penalty is left out: with it, weak coupling would always look better.
+        The transport penalty is left out: with it, weak coupling would always look better. Where
+        all rows are of one domain the score is the mean log-likelihood of that one.
 
         Parameters
         ----------
@@ -162,7 +165,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         y : array-like of shape (n_samples,), default=None
             The domain of each row, if ``sample_domain`` is not given.
         sample_domain : array-like of shape (n_samples,), default=None
-            The domain of each row. If this and ``y`` are None all rows are of the source.
+            The domain of each row. If this and ``y`` are None all rows are of the target.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples; None: all equal.
 
@@ -174,17 +177,16 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         return float(np.mean([mean for mean, _ in likelihoods]))
 
     def _log_likelihoods(self, X, y, sample_domain, sample_weight):
-        """Mean log-likelihood and sum of weights of each domain."""
-        domain = y if sample_domain is None else sample_domain
-        X, is_source = self._checked(X, domain)
-        parts = [is_source]
-        if domain is not None:
-            two_domains(sample_domain, y, X)  # refuses a single one
-            parts = [is_source, ~is_source]
+        """Mean log-likelihood and sum of weights of each domain that is there."""
+        if sample_domain is None:
+            X, is_source = self._checked(X, y, name="y")
+        else:
+            X, is_source = self._checked(X, sample_domain)
         weight = None if sample_weight is None else checked_weights(sample_weight, X)
         return [
             mixture._log_likelihood(X[rows], None if weight is None else weight[rows])
-            for mixture, rows in zip(self._mixtures, parts, strict=False)
+            for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True)
+            if (rows if weight is None else rows & (weight > 0)).any()
         ]
 
     def _n_parameters(self):
@@ -232,6 +234,11 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         check_is_fitted(self)
         two_domains(sample_domain, y, X)
         likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
+        if len(likelihoods) < 2:
+            raise ValueError(
+                "sample_weight: at least one weight of each domain must be positive. For one "
+                "domain alone there is the criterion of source_mixture_ or target_mixture_."
+            )
         return sum(mean * n for mean, n in likelihoods), sum(n for _, n in likelihoods)
 
     def sample(self, n_samples=1, *, domain="source"):

@@ -81,6 +81,12 @@ class DifferentiableCoupledFit:
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, _MODES))}; got {mode!r}.")
         check_is_fitted(self)
+        fitted_type = self.source_mixture_.covariance_type
+        if fitted_type != self.covariance_type:
+            raise ValueError(
+                f"covariance_type was changed to {self.covariance_type!r} after a fit with "
+                f"{fitted_type!r}. Fit again, with warm_start=False, or set it back."
+            )
         clouds, dtypes = [], []
         for name, X, weight in (
             ("X_source", X_source, sample_weight_source),

@@ -23,6 +23,7 @@ from .em.step import em_step
 from .kernels.threads import effective_n_threads
 from .mixture import DifferentiableGaussianMixture
 from .parameters import as_full, as_parameters
+from .state import forget_fit
 from .transport.mixture import checked_regularization, mixture_transport
 
 # Parameters that are those of the mixtures fitted for a start as well.
@@ -47,7 +48,7 @@ class CoupledFit:
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def _fit_clouds(self, clouds, domains, data):
+    def _fit_clouds(self, clouds, domains, data, *, as_pair=False):
         """Fit, and return what there is to warn of.
 
         ``data()`` returns all rows, their domains and their weights, for callbacks.
@@ -63,18 +64,19 @@ class CoupledFit:
                 )
         problem = self._problem(clouds)
         warm = self.warm_start and hasattr(self, "_state")
+        last = self._last_state(problem, frozen, n_components) if warm else None
+        forget_fit(self)
         X, domain, weight = data() if has_callbacks(self) else (None, None, None)
         n_runs = 1 if warm else 1 + 2 * self.n_init  # unless the best start is good enough
         names = "run", "sweep"
         tasks = FitTasks(self, X, weight, n_runs, sample_domain=domain, names=names)
-        self.domains_ = domains
+        self.domains_, self._fitted_as_pair = domains, as_pair
         self._target_is_frozen = problem.freeze_target
 
         def sweeping(problem, max_iter):
             dtype = clouds[0].X.dtype
             return tasks.restart(max_iter, lambda found: self._attributes(problem, found, dtype))
 
-        last = self._last_state(problem, frozen, n_components) if warm else None
         if warm and self.transport_weight:
             state, failures, known, used = last, [], [], 0
         else:
@@ -111,7 +113,7 @@ class CoupledFit:
         """The frozen target if one is given, and the numbers of components."""
         n = self.n_components
         pair = (n, n) if isinstance(n, Integral) else tuple(n)
-        if len(pair) != 2 or not all(isinstance(part, Integral) and part >= 1 for part in pair):
+        if len(pair) != 2 or not all(_is_positive_integer(part) for part in pair):
             raise ValueError(
                 f"n_components must be a positive integer or a pair of them; got {n!r}."
             )
@@ -288,6 +290,10 @@ class CoupledFit:
 
 def _is_bool(value):
     return isinstance(value, (bool, np.bool_))
+
+
+def _is_positive_integer(value):
+    return isinstance(value, Integral) and not _is_bool(value) and value >= 1
 
 
 def _reordered(state, orders):

@@ -95,9 +95,23 @@ class MixtureDensity:
         )
 
     @property
+    def _type(self):
+        """The covariance type of the fit, or of attributes that were set by hand."""
+        return getattr(self, "_fitted_type", self.covariance_type)
+
+    def _check_is_fitted(self):
+        """Refuse a mixture that is not fitted, or whose arrays are of another type than it says."""
+        check_is_fitted(self)
+        if self._type != self.covariance_type:
+            raise ValueError(
+                f"covariance_type was changed to {self.covariance_type!r} after a fit with "
+                f"{self._type!r}. Call fit, with warm_start=False, or set it back."
+            )
+
+    @property
     def parameters_(self):
         """Weights, means and covariances of the fitted mixture, as `MixtureParameters`."""
-        check_is_fitted(self)
+        self._check_is_fitted()
         return MixtureParameters(
             self.weights_, self.means_, self.covariances_, self.covariance_type
         )
@@ -244,8 +258,8 @@ class MixtureDensity:
             The component of each sample.
         """
         check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
+        if isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"n_samples must be a number of at least 1; got {n_samples}.")
         weights, means, covariances = self._theta
         random_state = check_random_state(self.random_state)
         counts = random_state.multinomial(n_samples, weights / weights.sum())
@@ -366,7 +380,7 @@ class MixtureDensity:
                     f"{name} holds numbers that are too large or too small for {np.dtype(dtype)}, "
                     "the dtype of X. Scale the features, or pass X in float64."
                 )
-        return cast
+        return cast | {"_fitted_type": theta.covariance_type}
 
 
 def checked_temperatures(temperature):

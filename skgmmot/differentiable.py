@@ -1,7 +1,6 @@
 """The derivatives of a mixture fitted by EM, as methods of the estimator."""
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .density import checked_weights
 from .em.fixed_point import scaled_change
@@ -240,7 +239,7 @@ class DifferentiableFit:
         """The EM problem of the fit, and its path (None for given parameters)."""
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, _MODES))}; got {mode!r}.")
-        check_is_fitted(self)
+        self._check_is_fitted()
         X = self._validate_X(X, reset=False)
         weight = None if sample_weight is None else checked_weights(sample_weight, X)
         problem = em_problem(

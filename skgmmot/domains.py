@@ -8,6 +8,10 @@ _CURE = (
     "source and a negative one for the target, or any two labels, of which the first in sorted "
     "order is the source. For two separate arrays there is fit_pair."
 )
+_CURE_OF_FOLDS = (
+    "In cross-validation take cv=StratifiedKFold() where y tells the domains, and else "
+    "cv=StratifiedKFold().split(X, sample_domain): they put both domains into every fold."
+)
 
 
 def two_domains(sample_domain, y, X):
@@ -40,10 +44,11 @@ def two_domains(sample_domain, y, X):
     labels = _checked(labels, X, name)
     found = np.unique(labels)
     if len(found) != 2:
+        cure = _CURE if len(found) > 1 else f"{_CURE} {_CURE_OF_FOLDS}"
         shown = ", ".join(map(repr, found[:5].tolist())) + (", …" if len(found) > 5 else "")
         raise ValueError(
             f"{name} must have two distinct labels, one for each domain; got {len(found)} "
-            f"class{'' if len(found) == 1 else 'es'}: {shown}. {_CURE}"
+            f"class{'' if len(found) == 1 else 'es'}: {shown}. {cure}"
         )
     first, second = found.tolist()
     # of two numbers, one of them negative, skada's convention: the negative one is the target
@@ -52,27 +57,27 @@ def two_domains(sample_domain, y, X):
     return (first, second), labels == first
 
 
-def rows_of_source(sample_domain, X, domains):
-    """Which rows are of the source, for labels that the fit has seen.
+def rows_of_source(sample_domain, X, domains, name="sample_domain"):
+    """Which rows are of the source, for labels that the fit has seen, or one label for all rows.
 
     Raises
     ------
     ValueError
         If there is a label that is neither of the two.
     """
-    labels = _checked(sample_domain, X, "sample_domain")
+    labels = _checked(sample_domain, X, name)
     is_source, is_target = labels == domains[0], labels == domains[1]
     if not (is_source | is_target).all():
         unknown = np.unique(labels[~(is_source | is_target)])[0:1].tolist()[0]
         raise ValueError(
-            f"sample_domain: the label {unknown!r} is not one of the fit, which are "
+            f"{name}: the label {unknown!r} is not one of the fit, which are "
             f"{domains[0]!r} for the source and {domains[1]!r} for the target."
         )
     return is_source
 
 
 def _checked(labels, X, name):
-    labels = column_or_1d(labels)
+    labels = column_or_1d(np.full(len(X), labels) if np.ndim(labels) == 0 else labels)
     check_consistent_length(X, labels)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{name} contains NaN or infinity. {_CURE}")

@@ -19,8 +19,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .constraints import RANDOM_STATE, Interval
 from .mixture import DifferentiableGaussianMixture
 from .parameters import MixtureParameters, as_parameters, expand_covariances
 from .transport.barycenter import checked_mixtures
@@ -69,7 +70,7 @@ class MixtureFlow:
         "mode": [StrOptions({"implicit", "unrolled", "one_step"})],
         "warm_start": ["boolean"],
         "callback": [None, callable],
-        "random_state": ["random_state"],
+        "random_state": RANDOM_STATE,
     },
     prefer_skip_nested_validation=True,
 )

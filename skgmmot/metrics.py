@@ -4,7 +4,9 @@ from itertools import combinations, product
 
 import numpy as np
 from joblib import Parallel, delayed
+from sklearn.utils._param_validation import validate_params
 
+from skgmmot.constraints import N_JOBS
 from skgmmot.parameters import as_parameters
 from skgmmot.transport.mixture import mixture_transport
 
@@ -68,6 +70,7 @@ def mixture_wasserstein(a, b, *, squared=False, reg=0.0, reg_m=None):
     return transport.value if squared else transport.distance
 
 
+@validate_params({"n_jobs": N_JOBS}, prefer_skip_nested_validation=True)
 def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=None, n_jobs=None):
     """Mixture-Wasserstein distances between all mixtures of one list, or of two.
 

@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
 from .callbacks import CallbackSupportMixin, FitTasks, printing, with_callbacks
+from .constraints import N_JOBS, RANDOM_STATE, Interval
 from .density import MixtureDensity, checked_temperatures, checked_weights
 from .differentiable import DifferentiableFit, extent_of
 from .em.exponential_family import CollapsedComponentError
@@ -19,6 +20,7 @@ from .em.problem import em_problem
 from .em.sinkhorn import TOLERANCE
 from .kernels.threads import effective_n_threads
 from .parameters import COVARIANCE_TYPES, MixtureParameters, initial_parts
+from .state import forget_fit, keeping_last_fit
 
 
 class DifferentiableGaussianMixture(
@@ -182,12 +184,29 @@ class DifferentiableGaussianMixture(
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
         "acceleration": [StrOptions({"anderson", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
+        "random_state": RANDOM_STATE,
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Integral, None],
+        "n_jobs": N_JOBS,
     }
+    _of_fit = (
+        "weights_",
+        "means_",
+        "covariances_",
+        "precisions_",
+        "precisions_cholesky_",
+        "converged_",
+        "n_iter_",
+        "n_evaluations_",
+        "lower_bound_",
+        "lower_bounds_",
+        "marginal_error_",
+        "residual_",
+        "_fitted_type",
+        "_path",
+        "_extent",
+    )
 
     def __init__(
         self,
@@ -241,6 +260,8 @@ class DifferentiableGaussianMixture(
     def fit(self, X, y=None, *, sample_weight=None):
         """Fit the mixture by EM.
 
+        If it raises, the estimator is what it was before.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -264,8 +285,9 @@ class DifferentiableGaussianMixture(
         ConvergenceWarning
             If EM did not converge, a restart failed, or a component lost all its mass.
         """
-        for message in self._fit(X, sample_weight):
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        with keeping_last_fit(self):
+            for message in self._fit(X, sample_weight):
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
     def fit_predict(self, X, y=None, *, sample_weight=None):
@@ -280,9 +302,10 @@ class DifferentiableGaussianMixture(
         -------
         labels : ndarray of shape (n_samples,), int64
         """
-        for message in self._fit(X, sample_weight):
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        return self.predict(X)
+        with keeping_last_fit(self):
+            for message in self._fit(X, sample_weight):
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            return self.predict(X)
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -318,6 +341,9 @@ class DifferentiableGaussianMixture(
         )
         temperatures = checked_temperatures(self.temperature)
         warm = self.warm_start and hasattr(self, "weights_")
+        last = self._last_solution(X.shape[1]) if warm else None
+        last_bound = getattr(self, "lower_bound_", -np.inf) if warm else -np.inf
+        forget_fit(self)
         n_restarts = 1 if warm else self.n_init
         tasks = FitTasks(self, X, sample_weight, n_restarts)
         random_state = check_random_state(self.random_state)
@@ -328,7 +354,7 @@ class DifferentiableGaussianMixture(
                 self.max_iter, lambda theta: self._parameter_attributes(theta, X.dtype)
             ) as on_step:
                 try:
-                    theta = self._start(problem, given, random_state, warm)
+                    theta = self._start(problem, given, random_state) if last is None else last
                     result = anneal(
                         problem,
                         theta,
@@ -336,7 +362,7 @@ class DifferentiableGaussianMixture(
                         max_iter=self.max_iter,
                         tol=self.tol,
                         residual_tol=self.residual_tol,
-                        previous_bound=getattr(self, "lower_bound_", -np.inf) if warm else -np.inf,
+                        previous_bound=last_bound,
                         callback=printing(self.verbose, self.verbose_interval, on_step),
                         acceleration=self.acceleration,
                         depth=self.anderson_depth,
@@ -398,17 +424,19 @@ class DifferentiableGaussianMixture(
             )
         return complaints
 
-    def _start(self, problem, given, random_state, warm):
-        """θ_0: the last solution, or an initialization with the given parts put in."""
-        if warm:
-            theta = self._theta
-            expected = (self.n_components, problem.X.shape[1])
-            if theta.means.shape != expected:
-                raise ValueError(
-                    f"warm_start: the last solution has means of shape {theta.means.shape}, this "
-                    f"fit needs {expected}. Set warm_start=False to start anew."
-                )
-            return theta
+    def _last_solution(self, n_features):
+        """θ_0 of a warm start."""
+        expected = (self.n_components, n_features, self.covariance_type)
+        found = (*self.means_.shape, self._type)
+        if found != expected:
+            raise ValueError(
+                f"warm_start: the last solution has components, features and covariance type "
+                f"{found}, this fit needs {expected}. Set warm_start=False to start anew."
+            )
+        return self._theta
+
+    def _start(self, problem, given, random_state):
+        """θ_0: an initialization with the given parts put in."""
         if any(part is None for part in given):
             theta = initial_parameters(
                 problem, self.n_components, self.init_params, self.init_size, random_state

@@ -225,7 +225,8 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     """
     if hasattr(mixture, "weights_") and hasattr(mixture, "covariances_"):
         parts = (mixture.weights_, mixture.means_, mixture.covariances_)
-        covariance_type = mixture.covariance_type
+        # of the fit, also if the parameter was changed since
+        covariance_type = getattr(mixture, "_fitted_type", mixture.covariance_type)
     elif hasattr(mixture, "get_params"):
         raise ValueError(f"{name}: this {type(mixture).__name__} is not fitted; call fit first.")
     elif isinstance(mixture, MixtureParameters):

@@ -22,7 +22,7 @@ from skgmmot import (
 TYPES = ["full", "tied", "diag", "spherical"]
 DATA = Path(__file__).parent / "data" / "coupled_tutorial.npz"
 # In the generic tests y is the domain, and rows of the target are not moved by fit_transform;
-# transform alone, without domains, moves all rows.
+# transform alone, without domains, leaves all rows where they are.
 NOT_THE_SAME = "fit_transform leaves rows of the target where they are, transform is not told them"
 EXPECTED_FAILURES = {
     "check_transformer_general": NOT_THE_SAME,

@@ -5,7 +5,8 @@ import pytest
 import sklearn
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -45,7 +46,6 @@ def test_transform_moves_the_source_and_keeps_the_order(data, fitted):
     np.testing.assert_array_equal(moved[domain < 0], X[domain < 0])
     shift = (moved - X)[domain > 0]
     np.testing.assert_allclose(shift.mean(axis=0), [0.0, 3.0], atol=0.3)
-    np.testing.assert_array_equal(fitted.transform(X)[domain > 0], moved[domain > 0])
     np.testing.assert_array_equal(fitted.fit_transform(X, domain), moved)
     back = fitted.inverse_transform(moved, sample_domain=domain)
     # the clusters are far apart, so the map of each is undone
@@ -66,7 +66,41 @@ def test_labels_and_likelihoods_are_those_of_the_own_mixture(data, fitted):
     proba = fitted.predict_proba(X, sample_domain=domain)
     np.testing.assert_allclose(proba.sum(axis=1), 1.0)
     np.testing.assert_array_equal(proba.argmax(axis=1), labels)
-    np.testing.assert_array_equal(fitted.predict(X), fitted.source_mixture_.predict(X))
+
+
+def test_rows_without_labels_are_of_the_target(data, fitted):
+    """skada's `check_X_domain`: what has no labels after the fit is of the target."""
+    X, target = data[0], fitted.target_mixture_
+    np.testing.assert_array_equal(fitted.transform(X), X)
+    np.testing.assert_array_equal(fitted.inverse_transform(X), X)
+    np.testing.assert_array_equal(fitted.predict(X), target.predict(X))
+    np.testing.assert_array_equal(fitted.predict_proba(X), target.predict_proba(X))
+    np.testing.assert_array_equal(fitted.score_samples(X), target.score_samples(X))
+    assert fitted.score(X) == pytest.approx(target.score(X), rel=1e-14)
+
+
+def test_after_fit_pair_what_is_moved_is_the_source(data):
+    X, domain, _ = data
+    source = X[domain > 0]
+    pair = CoupledGMMFitter(2, random_state=0).fit_pair(source, X[domain < 0])
+    moved = pair.transform(source, sample_domain=np.ones(len(source)))
+    np.testing.assert_allclose((moved - source).mean(axis=0), [0.0, 3.0], atol=0.3)
+    np.testing.assert_array_equal(pair.transform(source), moved)
+    np.testing.assert_allclose(pair.inverse_transform(moved), source, atol=1e-3)
+    np.testing.assert_array_equal(pair.predict(X), pair.target_mixture_.predict(X))
+    pair.fit(X, domain)  # the last fit counts
+    np.testing.assert_array_equal(pair.transform(source), source)
+
+
+def test_one_label_is_that_of_all_rows(data, fitted):
+    X, domain, _ = data
+    ones = np.ones(len(X), dtype=int)
+    for label in (1, -1):
+        for call in (fitted.transform, fitted.predict, fitted.score_samples):
+            found, expected = (call(X, sample_domain=d) for d in (label, label * ones))
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="label 2 is not one of the fit"):
+        fitted.transform(X, sample_domain=2)
 
 
 def test_score_is_the_mean_over_domains_without_penalty(data, fitted):
@@ -77,7 +111,14 @@ def test_score_is_the_mean_over_domains_without_penalty(data, fitted):
     ]
     assert fitted.score(X, domain) == pytest.approx(np.mean(parts), rel=1e-14)
     assert fitted.score(X, sample_domain=domain) == fitted.score(X, domain)
-    assert fitted.score(X) == pytest.approx(fitted.source_mixture_.score(X), rel=1e-14)
+    for label, part in zip((1, -1), parts, strict=True):
+        rows = domain == label
+        assert fitted.score(X[rows], domain[rows]) == pytest.approx(part, rel=1e-14)
+        assert fitted.score(X, domain, sample_weight=rows) == pytest.approx(part, rel=1e-14)
+        with pytest.raises(ValueError, match="each domain must be positive"):
+            fitted.bic(X, domain, sample_weight=rows)
+        with pytest.raises(ValueError, match="two distinct labels"):
+            fitted.bic(X[rows], domain[rows])
     weight = np.where(X[:, 0] > 4, 2.0, 0.5)
     assert fitted.score(X, domain, sample_weight=weight) != fitted.score(X, domain)
     expected = sum(parts) - 0.01 * fitted.transport_.value
@@ -155,8 +196,8 @@ def test_bad_input_is_refused_with_a_cure(data, call, words):
 def test_labels_that_the_fit_has_not_seen_are_refused(data, fitted):
     with pytest.raises(ValueError, match="not one of the fit"):
         fitted.transform(data[0], sample_domain=2 * data[1])
-    with pytest.raises(ValueError, match="two distinct labels"):
-        fitted.score(data[0], np.ones(300, dtype=int))
+    with pytest.raises(ValueError, match="^y: the label 0 is not one of the fit"):
+        fitted.score(data[0], np.zeros(300, dtype=int))
 
 
 # Meta-estimators
@@ -170,6 +211,68 @@ def test_grid_search_needs_no_configuration(data):
     assert search.best_params_["n_components"] == 2
     assert search.best_params_["transport_weight"] < 1.0
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def sorted_by_domain(data):
+    """The rows of the source, then those of the target: folds without shuffling are of one."""
+    order = np.argsort(-data[1], kind="stable")
+    return data[0][order], data[1][order]
+
+
+def test_folds_of_one_domain_are_scored(data):
+    """KFold(6): each fold but one is of one domain. The score is known from the parts."""
+    X, domain = sorted_by_domain(data)
+    cv = KFold(6)
+    n_domains = [len(set(domain[test])) for _, test in cv.split(X)]
+    assert sorted(n_domains) == [1, 1, 1, 1, 1, 2]
+    search = GridSearchCV(CoupledGMMFitter(random_state=0), {"n_components": [1, 2]}, cv=cv)
+    search.fit(X, domain)
+    assert search.best_params_ == {"n_components": 2}
+    for fold, (train, test) in enumerate(cv.split(X)):
+        fitter = CoupledGMMFitter(2, random_state=0).fit(X[train], domain[train])
+        mixtures = {1: fitter.source_mixture_, -1: fitter.target_mixture_}
+        parts = [mixtures[d].score(X[test][domain[test] == d]) for d in set(domain[test])]
+        found = search.cv_results_[f"split{fold}_test_score"][1]
+        assert found == pytest.approx(np.mean(parts), rel=1e-12)
+
+
+def test_training_folds_of_one_domain_are_refused_with_the_cv_to_take(data):
+    X, domain = sorted_by_domain(data)
+    search = GridSearchCV(CoupledGMMFitter(random_state=0), {"n_components": [1, 2]}, cv=KFold(2))
+    rows = np.r_[:100, 200:300]  # as many of both
+    with pytest.raises(ValueError, match=r"cv=StratifiedKFold\(\) where y tells the domains"):
+        search.fit(X[rows], domain[rows])
+
+
+def test_pipeline_with_a_classifier_labels_the_target(data):
+    """Labels of the source alone; the clusters of the target are where the other ones were."""
+    rng = np.random.default_rng(0)
+    domain = np.repeat([1, -1], 200)
+    label = rng.integers(2, size=400)
+    X = np.column_stack([6.0 * label + 6.0 * (domain < 0), 0 * label])
+    X += rng.normal(size=(400, 2))
+    new = np.arange(400) % 2 == 0
+    train = ~new
+    with sklearn.config_context(enable_metadata_routing=True):
+        fitter = CoupledGMMFitter(2, random_state=0)
+        fitter.set_fit_request(sample_domain=True, sample_weight=False)
+        fitter.set_transform_request(sample_domain=True)
+        classifier = LogisticRegression().set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(fitter, classifier)
+        pipeline.fit(
+            X[train],
+            np.where(domain > 0, label, 1 - label)[train],  # those of the target play no part
+            sample_domain=domain[train],
+            sample_weight=(domain[train] > 0).astype(float),
+        )
+        test = new & (domain < 0)
+        assert (pipeline.predict(X[test]) == label[test]).mean() > 0.95
+        told = pipeline.predict(X[test], sample_domain=domain[test])
+        np.testing.assert_array_equal(pipeline.predict(X[test]), told)
+        # rows of the source go to the target first
+        test = new & (domain > 0)
+        told = pipeline.predict(X[test], sample_domain=domain[test])
+        assert (told == label[test]).mean() > 0.95
 
 
 def test_pipelines_take_the_domain_as_y(data):

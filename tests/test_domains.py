@@ -34,6 +34,7 @@ def test_the_source_is_told_from_the_target(labels, expected):
     [
         (None, None, "neither sample_domain nor y"),
         ([1, 1, 1, 1], None, "sample_domain must have two distinct labels.*1 class: 1"),
+        ([1, 1, 1, 1], None, r"cv=StratifiedKFold\(\).split\(X, sample_domain\)"),
         (None, [0, 1, 2, 2], "y must have two distinct labels.*3 classes"),
         (None, [0, 1, np.nan, 1], "NaN"),
         ([1, -1], None, "inconsistent"),
@@ -47,5 +48,6 @@ def test_what_is_not_two_domains_is_refused(sample_domain, y, words):
 def test_labels_of_the_fit_are_known_again():
     assert rows_of_source([1, 1, 1, 1], X, (1, -1)).all()
     assert rows_of_source(["b", "a", "b", "b"], X, ("a", "b")).tolist() == [0, 1, 0, 0]
+    assert rows_of_source("a", X, ("a", "b")).all()
     with pytest.raises(ValueError, match="-2 is not one of the fit"):
         rows_of_source([1, -2, 1, 1], X, (1, -1))

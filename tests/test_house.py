@@ -27,6 +27,7 @@ LOWER_ROOMS = {
 }
 # The upper rooms import the lower ones and one another; nothing below imports them.
 UPPER_ROOMS = {"mixture", "density", "differentiable", "callbacks", "metrics", "flow", "entropic"}
+UPPER_ROOMS |= {"constraints", "state"}
 UPPER_ROOMS |= {
     "coupled",
     "coupled_density",

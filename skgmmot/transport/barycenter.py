@@ -168,7 +168,9 @@ def mixture_barycenter(
             )
         return _multimarginal(pool, lam)
     for name, number in (("n_components", n_components), ("max_iter", max_iter)):
-        if number is not None and (not isinstance(number, Integral) or number < 1):
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
             raise ValueError(f"{name} must be a positive integer; got {number!r}.")
     start = _start(mixtures, lam, n_components, init, random_state)
     return _fixed_point(mixtures, pool, lam, start, max_iter, tol)

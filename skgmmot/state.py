@@ -1,0 +1,37 @@
+"""What a fit leaves on its estimator: all of its own attributes, or those of the last fit.
+
+An estimator names the attributes that a fit of it sets as ``_of_fit``.
+"""
+
+from contextlib import contextmanager
+
+_OF_INPUT = ("n_features_in_", "feature_names_in_")  # set by scikit-learn's validation
+
+
+@contextmanager
+def keeping_last_fit(estimator):
+    """Bring the attributes of the last fit back if what is done here raises, whatever it raises.
+
+    Where there was no last fit the estimator is an unfitted one again.
+    """
+    names = (*estimator._of_fit, *_OF_INPUT)
+    before = {name: vars(estimator)[name] for name in names if name in vars(estimator)}
+    try:
+        yield
+    except BaseException:
+        _forget(estimator, names)
+        vars(estimator).update(before)
+        raise
+
+
+def forget_fit(estimator):
+    """Take off what the last fit left, so that nothing of it outlives the next one.
+
+    Only where `keeping_last_fit` can bring it back. What is known of the input stays.
+    """
+    _forget(estimator, estimator._of_fit)
+
+
+def _forget(estimator, names):
+    for name in names:
+        vars(estimator).pop(name, None)
