@@ -186,21 +186,10 @@ class CoupledGMMFitter(
         "n_jobs": N_JOBS,
     }
     _of_fit = (
-        "source_mixture_",
-        "target_mixture_",
-        "transport_",
-        "objective_",
-        "lower_bounds_",
-        "mw2_",
-        "reweighting_",
-        "domains_",
-        "converged_",
-        "n_iter_",
-        "residual_",
-        "_fitted_as_pair",
-        "_state",
-        "_target_is_frozen",
-    )
+        "source_mixture_", "target_mixture_", "transport_", "objective_", "lower_bounds_",
+        "mw2_", "reweighting_", "domains_", "converged_", "n_iter_", "residual_",
+        "_fitted_as_pair", "_state", "_target_is_frozen",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -259,7 +259,7 @@ class MixtureDensity:
         """
         check_is_fitted(self)
         if isinstance(n_samples, bool) or n_samples < 1:
-            raise ValueError(f"n_samples must be a number of at least 1; got {n_samples}.")
+            raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
         weights, means, covariances = self._theta
         random_state = check_random_state(self.random_state)
         counts = random_state.multinomial(n_samples, weights / weights.sum())

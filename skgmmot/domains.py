@@ -77,7 +77,7 @@ def rows_of_source(sample_domain, X, domains, name="sample_domain"):
 
 
 def _checked(labels, X, name):
-    labels = column_or_1d(np.full(len(X), labels) if np.ndim(labels) == 0 else labels)
+    labels = column_or_1d(np.full(len(X), labels) if np.isscalar(labels) else labels)
     check_consistent_length(X, labels)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{name} contains NaN or infinity. {_CURE}")

@@ -191,22 +191,10 @@ class DifferentiableGaussianMixture(
         "n_jobs": N_JOBS,
     }
     _of_fit = (
-        "weights_",
-        "means_",
-        "covariances_",
-        "precisions_",
-        "precisions_cholesky_",
-        "converged_",
-        "n_iter_",
-        "n_evaluations_",
-        "lower_bound_",
-        "lower_bounds_",
-        "marginal_error_",
-        "residual_",
-        "_fitted_type",
-        "_path",
-        "_extent",
-    )
+        "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
+        "converged_", "n_iter_", "n_evaluations_", "lower_bound_", "lower_bounds_",
+        "marginal_error_", "residual_", "_fitted_type", "_path", "_extent",
+    )  # fmt: skip
 
     def __init__(
         self,

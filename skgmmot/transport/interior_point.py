@@ -208,13 +208,14 @@ def _step_length(p, dp, s, ds):
 def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=None):
     """Newton's method for ε > 0, on the logarithms of the marginals."""
     log_w, log_w2 = np.log(w), np.log(w2)
+    smallest = 1e-15 * min(1.0, costs.max() / reg)
     excess = np.full(len(w), reg * rate), np.full(len(w2), reg * rate2)
 
     def at(u, v, reduced):
         """The state at potentials u, v: with errors of log marginals, in units of ε."""
         exponents = -reduced / reg
-        rows = _log_sums(exponents + log_w2)
-        columns = _log_sums(exponents.T + log_w)
+        rows = log_means(exponents, w2)
+        columns = log_means(exponents.T, w)
         errors = np.concatenate([-rate * u - rows, -rate2 * v - columns])
         return u, v, reduced, rows, columns, errors
 
@@ -222,7 +223,7 @@ def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=None):
     for _ in range(MAX_NEWTON if max_iter is None else max_iter):
         u, v, reduced, rows, columns, errors = state
         largest = np.abs(errors).max()
-        if not largest > 1e-15:
+        if not largest > smallest:
             break
         exponents = -reduced / reg
         conditional = np.exp(exponents + log_w2 - rows[:, None])
@@ -250,8 +251,14 @@ def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=None):
     return Solution(plan, (u, v), float((masses * np.abs(np.expm1(errors))).max()))
 
 
-def _log_sums(exponents):
-    """log Σ_l e^{x_kl} of each row."""
+def log_means(exponents, weights):
+    """log Σ_l w_l e^{x_kl} of each row, for weights of sum one.
+
+    Where ε is large all exponents are small, and so is this: ε times it keeps its digits then.
+    """
+    if np.abs(exponents).max() < 0.5:
+        return np.log1p(np.expm1(exponents) @ weights)
+    exponents = exponents + np.log(weights)
     largest = exponents.max(axis=1)
     return largest + np.log(np.exp(exponents - largest[:, None]).sum(axis=1))
 

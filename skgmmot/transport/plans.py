@@ -32,7 +32,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 
-from skgmmot.transport.interior_point import penalized_plan
+from skgmmot.transport.interior_point import log_means, penalized_plan
 
 # Pivots of the network simplex. A thousand components on either side need about 1e5.
 MAX_ITER = 1_000_000
@@ -287,7 +287,7 @@ def extended(potential, other, other_weights, costs, support, reg=0.0, penalty=n
         if reg == 0:
             potentials[~support] = (costs - other).min(axis=1)
         else:
-            sums = logsumexp((other - costs) / reg + np.log(other_weights), axis=1)
+            sums = log_means((other - costs) / reg, other_weights)
             potentials[~support] = -sums / (1 / penalty + 1 / reg)
     return potentials
 

@@ -165,3 +165,18 @@ def test_what_the_caller_writes_later_does_not_reach_a_transport():
     found = [*transport.gradient(), *transport.interpolate(0.3), transport.map([[0.2]])]
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("reg_m", [None, 3.0, (3.0, INF)])
+@pytest.mark.parametrize("reg", [1e12, 1e15, 1e100])
+def test_large_entropy(reg, reg_m):
+    """The plan is w ⊗ w' and the value ⟨w ⊗ w', C⟩, to terms of the size of C²/ε."""
+    a, b = pair(2)
+    weights = np.array([0.4, 0.6, 0.0])
+    transport = mixture_transport((weights, *list(a)[1:]), b, reg=reg, reg_m=reg_m)
+    C = transport.cost_matrix
+    rtol = 10 * C.max() / reg + 1e-13
+    np.testing.assert_allclose(transport.value, weights @ C @ b.weights, rtol=rtol)
+    slopes = C @ b.weights
+    slopes -= slopes[:2].mean()
+    np.testing.assert_allclose(transport.gradient().weights, slopes, atol=rtol * C.max())
