@@ -240,12 +240,13 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
         )
     # The checks allow for the rounding of the precision the parameters were computed in.
     arrays = [np.asarray(part) for part in parts]
-    single = all(array.dtype == np.float32 for array in arrays)
+    kinds = [array.dtype.kind for array in arrays]
+    if "c" in kinds:
+        part = ("weights", "means", "covariances")[kinds.index("c")]
+        refuse_complex(arrays[kinds.index("c")], f"{name}: the {part}")
+    single = all(array.dtype.char == "f" for array in arrays)
     precision = np.float32 if single else np.float64
-    weights, means, covariances = (
-        as_real(array, f"{name}: the {part}", precision)
-        for part, array in zip(("weights", "means", "covariances"), arrays, strict=True)
-    )
+    weights, means, covariances = (np.array(array, dtype=precision) for array in arrays)
     for part, array in (("weights", weights), ("means", means), ("covariances", covariances)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: the {part} contain NaN or infinity.")
@@ -273,7 +274,7 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     check_weights(weights, name)
     check_covariances(covariances, covariance_type, name)
     dtype = precision if dtype is None else dtype
-    arrays = (np.array(array, dtype=dtype) for array in (weights, means, covariances))
+    arrays = (array.astype(dtype, copy=False) for array in (weights, means, covariances))
     return MixtureParameters(*arrays, covariance_type)
 
 

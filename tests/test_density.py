@@ -208,3 +208,24 @@ def test_other_number_of_features_is_refused(name):
 def test_a_single_sample_will_do(name):
     mixture, theta, X = known("full")
     assert np.isfinite(getattr(mixture, name)(X[:1])).all()
+
+
+def test_complex_input_is_refused():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    mixture = DifferentiableGaussianMixture(2, random_state=0).fit(X)
+    complex_weight = np.ones(30) + 1j
+    for call in (
+        lambda: mixture.fit(X, sample_weight=complex_weight),
+        lambda: mixture.score(X, sample_weight=complex_weight),
+        lambda: mixture.gradient_wrt_data(
+            X, tuple(mixture.parameters_), sample_weight=1j * X[:, 0]
+        ),
+    ):
+        with pytest.raises(ValueError, match="^sample_weight must be real; got complex numbers"):
+            call()
+    with pytest.raises(ValueError, match="^tangent must be real"):
+        mixture.jvp(X, 1j * X)
+    with pytest.raises(ValueError, match="^means_init must be real"):
+        DifferentiableGaussianMixture(2, means_init=1j * X[:2]).fit(X)
+    with pytest.raises(ValueError, match="^temperature must be real"):
+        DifferentiableGaussianMixture(2, temperature=np.array([2, 1 + 1j])).fit(X)

@@ -34,6 +34,9 @@ _LEAST_SHARE = 1e-6
 # A component whose share and weight are below this has lost its mass, and where it is plays no
 # part. One without samples of its own may have a weight all the same, and is held by its partners.
 _LOST_SHARE = 1e-9
+# No standard deviation changes by more than e to this about one base: where a component without
+# samples hardly feels how large it is, a step may be of any length.
+_FARTHEST = 30.0
 # Up to this many means, or covariances, the penalty's part of the Hessian is formed.
 _LARGEST_HESSIAN = 600
 
@@ -214,7 +217,7 @@ class Coordinates:
                 factors = factors[self.groups]
         else:
             moves = own * scaled
-            factors = own * np.exp(self.scale * spread)
+            factors = own * _growths(self.scale * spread)
         means = base.means.copy()
         means[: self.n_free] += moves
         if self.n_free < len(means):
@@ -248,7 +251,7 @@ class Coordinates:
 
     def _triangles(self, spread):
         scaled = self.scale * spread
-        scaled[:, self.diagonal] = np.exp(scaled[:, self.diagonal])
+        scaled[:, self.diagonal] = _growths(scaled[:, self.diagonal])
         triangles = np.zeros((len(scaled), *self.base_factors.shape[1:]))
         triangles[:, self.rows, self.columns] = scaled
         return triangles
@@ -319,6 +322,13 @@ class Coordinates:
         if self.plan_is_log:
             return self.plan_scale * plan * excess
         return self.plan_scale * excess * weights / np.where(positive, sums, 1.0)
+
+
+def _growths(logs):
+    """By what factors standard deviations grow."""
+    if not np.abs(logs).max() < _FARTHEST:
+        raise OutOfDomainError("A standard deviation would grow or shrink by more than 1e13.")
+    return np.exp(logs)
 
 
 def _shear(n_blocks, blocks, parts):

@@ -188,7 +188,9 @@ def _refuse_collapsed(problem, start, end):
     shrunk = (own < _SHRUNK * first).any(axis=1)
     if not shrunk.any():
         return
-    statistics, kind = statistics_of(problem, end), problem.covariance_type
+    kind = problem.covariance_type
+    with np.errstate(all="ignore"):
+        statistics = statistics_of(problem, end)
     parts = np.split(shrunk, [len(end.plan)])
     for theta, step, guilty in zip(statistics.thetas, statistics.steps, parts, strict=True):
         if kind == "tied":

@@ -78,10 +78,12 @@ def gaussian_costs(source, target, unit=1.0):
     between_means = (between_means**2).sum(axis=-1)
     deviations, target_deviations = standard_deviations(source), standard_deviations(target)
     if deviations is not None and target_deviations is not None:  # Σ and Σ' commute
-        deviations, target_deviations = deviations / unit, target_deviations / unit
-        return between_means + ((deviations[:, None] - target_deviations) ** 2).sum(axis=-1)
+        between_deviations = (deviations / unit)[:, None] - target_deviations / unit
+        return between_means + (between_deviations**2).sum(axis=-1)
 
-    factors, target_factors = (part / unit for part in _factors_of_both(source, target))
+    factors, target_factors = _factors_of_both(source, target)
+    if unit != 1.0:
+        factors, target_factors = factors / unit, target_factors / unit
     traces = _squares(factors)[:, None] + _squares(target_factors)
     if traces.min() > SMALLEST_SQUARE and traces.max() < LARGEST_SQUARE:
         norms = _nuclear_norms(factors, target_factors)
@@ -220,9 +222,9 @@ def square_root_factors(mixture):
 def _factors_of_both(source, target):
     """Square root factors of two mixtures; one call for both takes half the time of two."""
     if source.covariance_type == target.covariance_type == "full":
-        means = np.concatenate([source.means, target.means])
         covariances = np.concatenate([source.covariances, target.covariances])
-        factors = square_root_factors(MixtureParameters(None, means, covariances, "full"))
+        both = MixtureParameters(None, source.means, covariances, "full")  # means: their shape
+        factors = square_root_factors(both)
         return factors[: len(source.means)], factors[len(source.means) :]
     return square_root_factors(source), square_root_factors(target)
 
@@ -280,7 +282,8 @@ def _small_nuclear_norms(factors, target_factors):
     time, so that 17 times reach double precision. det M = det L · det L' keeps its relative
     accuracy where M is nearly singular.
     """
-    determinants = np.abs(np.linalg.det(factors))[:, None] * np.abs(np.linalg.det(target_factors))
+    both = np.abs(np.linalg.det(np.concatenate([factors, target_factors])))  # in one call
+    determinants = both[: len(factors), None] * both[len(factors) :]
     M = factors.transpose(2, 0, 1)[:, None] @ target_factors.transpose(2, 1, 0)  # (d, d, K, L)
     squares = np.einsum("abkl,abkl->kl", M, M)
     if len(M) == 2:

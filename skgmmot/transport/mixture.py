@@ -13,6 +13,7 @@ Entropic and unbalanced variants have another plan and another derivative in the
 order its own change does not count.
 """
 
+import math
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -129,8 +130,7 @@ class MixtureTransport:
         cotangent = MixtureParameters(
             self._weight_gradient(wrt), means, covariances, moved.covariance_type
         )
-        with np.errstate(over="ignore"):
-            return _astype(cotangent, mixture.means.dtype)
+        return _astype(cotangent, mixture.means.dtype)
 
     def _weight_gradient(self, wrt):
         """Slopes in the weights: of mean zero over the components that have weight.
@@ -143,12 +143,15 @@ class MixtureTransport:
         costs = self.cost_matrix
         if wrt == "target":
             weights, other_weights, costs = other_weights, weights, costs.T
+        penalty = self.reg_m[side]
+        if weights.min() > EPS:
+            slopes = mass_gradient(potential, self.reg, penalty)
+            return slopes - slopes.mean()
         support, others = weights > 0, other_weights > 0
-        if self.reg == 0 and not support.all():
-            # a first bit of weight goes where there is some, not to other components without
+        if self.reg == 0:  # a first bit goes where there is weight, not to others without
             potential = extended(potential[support], other[others], None, costs[:, others], support)
         with np.errstate(over="ignore"):
-            slopes = mass_gradient(potential, self.reg, self.reg_m[side])
+            slopes = mass_gradient(potential, self.reg, penalty)
         return slopes - slopes[weights > EPS].mean()
 
     def map(self, X, *, method="barycentric", random_state=None):
@@ -353,7 +356,7 @@ def mixture_transport(a, b, *, reg=0.0, reg_m=None):
     plan, potentials, converged, value = optimal_plan(
         doubles[0].weights, doubles[1].weights, costs, *_in_units(unit, reg, reg_m)
     )
-    distance = float(unit * np.sqrt(value))
+    distance = unit * math.sqrt(value)
     if unit != 1.0:
         value, costs, *potentials = (part * unit * unit for part in (value, costs, *potentials))
     return MixtureTransport(
@@ -418,7 +421,8 @@ def _in_double(parameters):
 
 
 def _astype(parameters, dtype):
-    if all(part.dtype == dtype for part in parameters):
+    if parameters.means.dtype == dtype:  # that of all three
         return parameters
-    weights, means, covariances = (part.astype(dtype, copy=False) for part in parameters)
+    with np.errstate(over="ignore"):  # of slopes beyond the range of float32, to infinity
+        weights, means, covariances = (part.astype(dtype, copy=False) for part in parameters)
     return replace(parameters, weights=weights, means=means, covariances=covariances)

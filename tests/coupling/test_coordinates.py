@@ -5,7 +5,12 @@ import pytest
 from coupled_problems import TYPES, VARIANTS, random_problem
 
 from skgmmot.coupling.coordinates import Coordinates
-from skgmmot.coupling.objective import evaluate, evaluation_of, statistics_of
+from skgmmot.coupling.objective import (
+    OutOfDomainError,
+    evaluate,
+    evaluation_of,
+    statistics_of,
+)
 
 
 def coordinates_of(kind="full", **variant):
@@ -89,3 +94,54 @@ def test_idle_directions_do_not_move_the_state(name):
         state, other = coordinates.state(start), coordinates.state(start + 0.1 * row)
         np.testing.assert_allclose(other.plan, state.plan, atol=1e-15)
         np.testing.assert_allclose(other.weights[0], state.weights[0], atol=1e-15)
+
+
+@pytest.mark.parametrize("reg", [0.0, 0.3])
+def test_a_frozen_component_in_no_pair_is_out_of_the_domain(reg):
+    problem, base, coordinates = coordinates_of(freeze_target=True, reg=reg)
+    column = np.zeros(base.plan.shape, dtype=bool)
+    column[:, 1] = True
+    vector = coordinates.start()
+    if reg == 0:
+        vector[: coordinates.n_plan][column.ravel()] = 0.0
+        with pytest.raises(OutOfDomainError, match="in no pair"):
+            coordinates.state(vector)
+    # however small the column is, it carries its weight
+    vector = coordinates.start()
+    if reg == 0:
+        vector[: coordinates.n_plan][column.ravel()] *= 1e-200
+    else:
+        vector[: coordinates.n_plan][column.ravel()] -= 1e3
+    moved = coordinates.state(vector)
+    np.testing.assert_allclose(moved.plan.sum(axis=0), base.weights[1], rtol=1e-14)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+@pytest.mark.parametrize("kind", TYPES)
+def test_far_steps_are_out_of_the_domain(kind, sign):
+    _, _, coordinates = coordinates_of(kind)
+    vector = coordinates.start()
+    vector[coordinates.n_plan + coordinates.n_means :] = sign * 1e3
+    with pytest.raises(OutOfDomainError, match="standard deviation"):
+        coordinates.state(vector)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_there_are_coordinates_whatever_the_weight_of_transport(kind):
+    """For τ → ∞ the identity in I + Jᵀ J drowns, and it is what makes the sum definite."""
+    problem, base, _, _ = random_problem(kind)
+    evaluation = evaluate(problem, base)
+    for tau in (1e6, 1e12, 1e20, 1e40):
+        strong = problem._replace(transport_weight=tau)
+        coordinates = Coordinates(strong, base, evaluation.shares)
+        assert all(np.isfinite(shear).all() for shear in coordinates.shear)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_pairs_without_mass_leave_the_coordinates_alone(kind):
+    problem, base, _, _ = random_problem(kind, penalties=(1e-3, 1e-3))
+    nothing = base._replace(plan=np.zeros_like(base.plan))
+    evaluation = evaluate(problem, base)
+    coordinates = Coordinates(problem, nothing, evaluation.shares)
+    state = coordinates.state(coordinates.start() + 0.1)
+    assert np.isfinite(state.means).all() and not state.plan.any()
