@@ -2,16 +2,22 @@
 
 numba's own cache notices a change of the file a function stands in, not of the functions it
 calls. Kernels call functions of other files, so their cache lies in a folder named after the
-sources of all of them. Where no folder can be written, kernels are compiled anew in each process.
+sources of all of them. A folder that cannot be written is read all the same, and a file in it that
+is damaged is replaced. What no folder keeps is compiled anew in each process.
 """
 
 import hashlib
 import os
-import tempfile
+import pickle
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numba
+import numpy as np
 from numba import njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
+from numba.core.serialize import dumps
 
 from .elementary import REORDER
 
@@ -23,35 +29,106 @@ _OPTIONS = {"fastmath": REORDER, "error_model": "numpy", "nogil": True}
 inner = njit(forceinline=True, **_OPTIONS)
 
 
-def _cache_folder():
-    """A writable folder for compiled kernels, or None."""
+def _cache_folders():
+    """Folders for compiled kernels that can be written or at least read, first choice first."""
     here = Path(__file__).parent
-    digest = hashlib.sha256()
-    for source in sorted(here.glob("*.py")):
+    digest = hashlib.sha256(numba.__version__.encode())
+    sources = sorted(here.glob("*.py"))
+    for source in sources:
         digest.update(source.read_bytes())
     name = f"skgmmot-{digest.hexdigest()[:16]}"
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folders = []
     for base in [chosen] if chosen else [here / "__pycache__", user]:
-        folder = Path(base) / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return str(folder)
-        except OSError:
-            continue
-    return None
+        with suppress(OSError):
+            (Path(base) / name).mkdir(parents=True, exist_ok=True)
+            folders.append(str(Path(base) / name))
+    return folders if sources else []  # within an archive: no source, no name
 
 
-_FOLDER = _cache_folder()
+_FOLDERS = _cache_folders()
+
+
+class _Folder:
+    """What numba asks of a folder for a function, where all else is said by the folder's name."""
+
+    def __init__(self, path, function):
+        self._path, self._function = path, function
+
+    def from_function(self, function, source):
+        return self
+
+    def ensure_cache_path(self):
+        os.makedirs(self._path, exist_ok=True)
+
+    def get_cache_path(self):
+        return self._path
+
+    def get_source_stamp(self):
+        return None
+
+    def get_disambiguator(self):
+        return str(self._function.__code__.co_firstlineno)
+
+
+class _Sealed(CompileResultCacheImpl):
+    """Compiled code with its digest: a damaged file may be read without an error."""
+
+    def __init__(self, folder, function):
+        self._locator_classes = [_Folder(folder, function)]
+        super().__init__(function)
+
+    def reduce(self, result):
+        code = dumps(super().reduce(result))
+        return hashlib.sha256(code).digest(), code
+
+    def rebuild(self, target_context, payload):
+        digest, code = payload
+        if hashlib.sha256(code).digest() != digest:
+            raise ValueError("The file is damaged.")
+        return super().rebuild(target_context, pickle.loads(code))
+
+
+class _FolderCache(FunctionCache):
+    def __init__(self, folder, function):
+        self._impl_class = partial(_Sealed, folder)
+        super().__init__(function)
+
+
+class _Cache(NullCache):
+    """What numba asks for a compiled function, over several folders.
+
+    Whatever is wrong with a file, the function is compiled as if the file were not there. numba
+    puts whole files in place of others, so it does not matter how many processes do so at once.
+    """
+
+    def __init__(self, caches):
+        self._caches = caches
+
+    def load_overload(self, signature, target_context):
+        for cache in self._caches:
+            with suppress(Exception):  # damaged files raise nearly anything
+                found = cache.load_overload(signature, target_context)
+                # Two processes that begin an index at once may both number their first file 1.
+                if found is not None and found.signature.args == signature:
+                    return found
+        return None
+
+    def save_overload(self, signature, result):
+        for cache in self._caches:
+            with suppress(OSError):  # as where the folder can only be read, or the disk is full
+                try:
+                    return cache.save_overload(signature, result)
+                except Exception:
+                    cache.flush()  # puts an empty index in place of a damaged one
+                    return cache.save_overload(signature, result)
 
 
 def kernel(function):
     """Compile ``function`` at its first call, cached on disk where that is possible."""
-    if _FOLDER is None:
-        return njit(**_OPTIONS)(function)
-    chosen, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _FOLDER
-    try:
-        return njit(cache=True, **_OPTIONS)(function)
-    finally:
-        numba.config.CACHE_DIR = chosen
+    if numba.config.DISABLE_JIT:
+        return np.errstate(all="ignore")(function)  # as error_model="numpy" has it
+    compiled = njit(**_OPTIONS)(function)
+    compiled._cache = _Cache([_FolderCache(folder, function) for folder in _FOLDERS])
+    return compiled

@@ -2,9 +2,8 @@
 
 import math
 
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+import numpy as np
+from numba import njit
 
 # Sums may be reordered and products contracted into fused multiply-adds; NaN and infinities
 # keep their meaning.
@@ -33,20 +32,14 @@ _A1, _A2, _A3, _A4, _A5, _A6, _A7 = (
 )
 
 
-@intrinsic
-def _bits_of(typingctx, x):
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(64))
-
-    return types.int64(types.float64), generate
+@njit(forceinline=True)
+def _bits_of(x):
+    return np.float64(x).view(np.int64)
 
 
-@intrinsic
-def _from_bits(typingctx, bits):
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.DoubleType())
-
-    return types.float64(types.int64), generate
+@njit(forceinline=True)
+def _from_bits(bits):
+    return np.int64(bits).view(np.float64)
 
 
 # Not REORDER below: regrouping would undo the two-part reductions.
