@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import expm, sqrtm
 from sklearn.datasets import make_blobs
 
 from skgmmot.em import acceleration as module
@@ -84,6 +85,25 @@ def test_retraction_moves_along_the_tangent(kind):
     for start, ahead, behind, dot in zip(theta, at(1e-5), at(-1e-5), tangent, strict=True):
         np.testing.assert_allclose((ahead - behind) / 2e-5, dot, atol=1e-8)
         assert not np.array_equal(ahead, start)
+
+
+@all_types
+def test_retraction_follows_the_geodesic_to_second_order(kind):
+    """Σ ½ exp(Σ⁻½ Σ̇ Σ⁻½) Σ ½, the geodesic of the Fisher metric at fixed means."""
+    rng = np.random.default_rng(2)
+    theta = naive.random_mixture(rng, 3, 2, kind)
+    tangent = naive.random_cotangent(rng, theta)
+    t = 1e-3
+    moved = retract(theta, MixtureParameters(*(t * part for part in tangent), kind), False)
+    directions = naive.matrices(tangent)
+    for sigma, dot, new in zip(
+        naive.matrices(theta), directions, naive.matrices(moved), strict=True
+    ):
+        root = sqrtm(sigma)
+        inverse = np.linalg.inv(root)
+        expected = root @ expm(t * inverse @ dot @ inverse) @ root
+        # the term of second order is about 1e-6, that of third order 1e-9
+        np.testing.assert_allclose(new, expected, rtol=0, atol=1e-8)
 
 
 @all_types
