@@ -271,12 +271,12 @@ def test_a_large_system_that_gmres_cannot_solve_is_an_error(monkeypatch):
         implicit_vjp(problem, theta, cotangent, tol=1e-6)
 
 
-@pytest.mark.parametrize("least, method", [(1e-13, "dense"), (1e-6, "gmres")])
+@pytest.mark.parametrize("least, method", [(1e-11, "dense"), (1e-6, "gmres")])
 def test_a_solution_that_dwarfs_its_right_hand_side_is_not_believed(least, method):
-    """GMRES solves a consistent system to any residual, be its matrix singular or not."""
+    """GMRES leaves a small residual, 1e-6 here, be the matrix singular to rounding or not."""
     diagonal = np.ones(gradients._DENSE_SIZE + 1)
     diagonal[-1] = least
-    arguments = (lambda vector: diagonal * vector), np.ones(len(diagonal)), 1e-6
+    arguments = (lambda vector: diagonal * vector), np.ones(len(diagonal)), 1e-3
     if method == "gmres":
         vector, solve = gradients.solve_linear(*arguments)
         np.testing.assert_allclose(vector, 1 / diagonal, rtol=1e-5)
