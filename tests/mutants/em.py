@@ -320,7 +320,7 @@ MUTANTS = {
             "spherical change counted once",
             "spread = (spread * factors**2) ** 2 * step.shape[1]",
             "spread = (spread * factors**2) ** 2",
-            "em/test_fixed_point.py -k change",
+            "em/test_fixed_point.py -k change or counts",
         ),
         (
             "wrong half of the path kept",
@@ -344,7 +344,7 @@ MUTANTS = {
             "convergence on the way down",
             "converged=result.converged and is_last",
             "converged=result.converged",
-            "test_mixture_temperature.py -k way_down",
+            "em/test_step_temperature.py -k annealing",
         ),
     ],
     "em/sinkhorn.py": [
@@ -364,7 +364,7 @@ MUTANTS = {
             "potentials of the hotter problem not scaled",
             "start = _HEATING * found.potentials",
             "start = found.potentials",
-            "em/test_sinkhorn.py -k linear_program or algorithm",
+            "em/test_sinkhorn.py -k held",
         ),
     ],
     "em/initialization.py": [
@@ -408,7 +408,7 @@ MUTANTS = {
             "responsibilities not rounded to the data's precision",
             "drawn.astype(problem.X.dtype).astype(np.float64)",
             "drawn",
-            "em/test_initialization.py -k single_precision",
+            "em/test_initialization.py -k random_with_weights",
         ),
     ],
 }
