@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgmmot import CoupledGMMFitter, mixture_transport
+from skgmmot import CoupledGMMFitter, MixtureParameters, mixture_transport
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,19 @@ def test_labels_and_likelihoods_are_those_of_the_own_mixture(data, fitted):
     np.testing.assert_allclose(proba.sum(axis=1), 1.0)
     np.testing.assert_array_equal(proba.argmax(axis=1), labels)
     np.testing.assert_array_equal(fitted.predict(X), fitted.source_mixture_.predict(X))
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_components_of_a_pair_have_the_same_number(data, fitted, order):
+    """Those of the source go by those of a target that is given."""
+    X, domain, _ = data
+    weights, means, covariances = fitted.target_mixture_.parameters_
+    target = MixtureParameters(weights[order], means[order], covariances[order])
+    given = CoupledGMMFitter(2, freeze_target=target, random_state=0).fit(X, domain)
+    np.testing.assert_array_equal(given.target_mixture_.means_, target.means)
+    assert given.transport_.plan.argmax(axis=1).tolist() == [0, 1]
+    # along the first feature the two domains are the same
+    np.testing.assert_allclose(given.source_mixture_.means_[:, 0], target.means[:, 0], atol=1.0)
 
 
 def test_score_is_the_mean_over_domains_without_penalty(data, fitted):

@@ -130,7 +130,7 @@ MUTANTS = {
             "unaffordable mass moves",
             "plan = np.where(unaffordable, 0.0, solution.plan)",
             "plan = solution.plan",
-            "transport/test_plans_variants.py transport/test_mixture_variants.py",
+            "transport/test_plans_variants.py -k afford",
         ),
         (
             "potentials in another unit",
@@ -234,7 +234,7 @@ MUTANTS = {
             "many start from the first",
             "L[:, 0].copy() if L.shape[1] <= 2 else",
             "L[:, 0].copy() if L.shape[1] > 0 else",
-            "transport/test_bures_barycenter.py -k singular",
+            "transport/test_bures_barycenter.py -k order_of_singular",
         ),
         (
             "fixed point left early",
