@@ -6,6 +6,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
+from coupled_problems import VARIANTS, random_problem
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -18,6 +19,8 @@ from skgmmot import (
     mixture_transport,
     mixture_wasserstein,
 )
+from skgmmot.coupled_fit import _reordered
+from skgmmot.coupling.objective import evaluate
 
 TYPES = ["full", "tied", "diag", "spherical"]
 DATA = Path(__file__).parent / "data" / "coupled_tutorial.npz"
@@ -76,6 +79,8 @@ def test_reaches_the_reference_of_the_unbalanced_tutorial(tutorial):
     assert fitter.converged_
     assert fitter.objective_ == pytest.approx(-7.263154, abs=1e-5)
     assert fitter.transport_.value == pytest.approx(0.80609, abs=1e-4)
+    pair = fitter.source_mixture_, fitter.target_mixture_
+    assert fitter.mw2_ == pytest.approx(mixture_transport(*pair).distance, rel=1e-12)
     np.testing.assert_allclose(
         np.sort(fitter.source_mixture_.weights_), [0.1966, 0.2041, 0.5993], atol=1e-4
     )
@@ -248,6 +253,31 @@ def test_sample_weights_are_rows_repeated(small):
     )
     assert a.objective_ == pytest.approx(b.objective_, abs=1e-10)
     assert a.objective_ != pytest.approx(clone(fitter).fit_pair(*small).objective_, abs=1e-3)
+
+
+def test_rows_of_weight_zero_are_absent(small):
+    """However far away they are, to the bit; and they are not counted as rows."""
+    X, Y = (np.vstack([part, [[1e9, -1e9]]]) for part in small)
+    weights = {
+        "sample_weight_source": np.append(np.ones(len(X) - 1), 0.0),
+        "sample_weight_target": np.append(np.ones(len(Y) - 1), 0.0),
+    }
+    fitter = CoupledGMMFitter(2, random_state=0)
+    fitted = clone(fitter).fit_pair(X, Y, **weights)
+    # weights of one, as those of the rows that are left, sum as their number does
+    assert fitted.lower_bounds_ == clone(fitter).fit_pair(*small).lower_bounds_
+    weights["sample_weight_target"][1:] = 0.0
+    with pytest.raises(ValueError, match=r"target has n_samples = 1 \(of positive weight\)"):
+        fitter.fit_pair(X, Y, **weights)
+
+
+@pytest.mark.parametrize("name", ["balanced", "entropic"])
+def test_other_orders_of_the_components_are_the_same_state(name):
+    problem, state, _, _ = random_problem(**VARIANTS[name])
+    other = _reordered(state, (np.array([2, 0, 1]), np.array([1, 0])))
+    found, expected = (evaluate(problem, one).objective for one in (other, state))
+    assert found == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_array_equal(other.plan.sum(axis=0), state.plan.sum(axis=0)[[1, 0]])
 
 
 def test_n_init_keeps_the_best(small):

@@ -1,5 +1,7 @@
 """Moving, labelling and scoring samples of two domains, alone and in meta-estimators."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sklearn
@@ -10,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgmmot import CoupledGMMFitter
+from skgmmot import CoupledGMMFitter, MixtureParameters, mixture_transport
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,18 @@ def test_transform_moves_the_source_and_keeps_the_order(data, fitted):
     back = fitted.inverse_transform(moved, sample_domain=domain)
     # the clusters are far apart, so the map of each is undone
     np.testing.assert_allclose(back, X, atol=1e-3)
+
+
+def test_the_way_back_has_the_plan_of_the_way_there(data):
+    """The plan of the opposite problem, whose two penalties change places, is the transpose."""
+    X, domain, _ = data
+    X = X / [3.0, 1.0]  # clusters that overlap, for a map that depends on the plan
+    fitter = CoupledGMMFitter(2, reg=0.5, reg_m=(0.3, 5.0), random_state=0).fit(X, domain)
+    there = fitter.transport_
+    back = replace(mixture_transport(there.target, there.source), plan=there.plan.T)
+    # plans are found to 1e-10 of their marginals
+    np.testing.assert_allclose(fitter.inverse_transform(X), back.map(X), atol=1e-7)
+    assert np.abs(back.map(X) - mixture_transport(there.target, there.source).map(X)).max() > 1e-2
 
 
 def test_labels_and_likelihoods_are_those_of_the_own_mixture(data, fitted):
@@ -101,6 +115,19 @@ def test_one_label_is_that_of_all_rows(data, fitted):
             np.testing.assert_array_equal(found, expected)
     with pytest.raises(ValueError, match="label 2 is not one of the fit"):
         fitted.transform(X, sample_domain=2)
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_components_of_a_pair_have_the_same_number(data, fitted, order):
+    """Those of the source go by those of a target that is given."""
+    X, domain, _ = data
+    weights, means, covariances = fitted.target_mixture_.parameters_
+    target = MixtureParameters(weights[order], means[order], covariances[order])
+    given = CoupledGMMFitter(2, freeze_target=target, random_state=0).fit(X, domain)
+    np.testing.assert_array_equal(given.target_mixture_.means_, target.means)
+    assert given.transport_.plan.argmax(axis=1).tolist() == [0, 1]
+    # along the first feature the two domains are the same
+    np.testing.assert_allclose(given.source_mixture_.means_[:, 0], target.means[:, 0], atol=1.0)
 
 
 def test_score_is_the_mean_over_domains_without_penalty(data, fitted):

@@ -134,6 +134,18 @@ def test_float32(mode):
     assert mixture.jvp(X, np.ones_like(X), mode=mode).means.dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_implicit_is_taken_at_the_fixed_point_itself(dtype):
+    """Not at parameters rounded to float32, which a step moves by some 1e-7: it would be told."""
+    X = data(dtype=dtype)
+    mixture = fitted(X=X)
+    cotangent = naive.random_cotangent(np.random.default_rng(10), mixture.parameters_)
+    actual = mixture.gradient_wrt_data(X, cotangent, tol=1e-9)
+    expected = mixture.gradient_wrt_data(X, cotangent, mode="unrolled")
+    assert relative_error(actual, expected) < (1e-6 if dtype == np.float32 else 1e-8)
+    assert np.isfinite(mixture.jvp(X, np.ones_like(X), tol=1e-9).means).all()
+
+
 @all_modes
 def test_zero_weights_are_absent_and_still_have_a_gradient(mode):
     X = data()

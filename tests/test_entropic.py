@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, rel_entr, softmax
 from sklearn.exceptions import ConvergenceWarning
 
-from skgmmot import DifferentiableGaussianMixture, semirelaxed_transport
+from skgmmot import DifferentiableGaussianMixture, MixtureParameters, semirelaxed_transport
 from skgmmot.em.problem import em_problem
 from skgmmot.em.step import em_step
 from skgmmot.entropic import block_coordinate_descent
@@ -165,6 +165,10 @@ def test_every_block_lowers_the_objective(kind, epsilon):
     assert np.diff(values).max() < 1e-13
     assert values[-1] < values[0] - 1e-3
     a = weight / weight.sum()
+    first, (_, means, covariances) = steps[0], theta
+    moved = MixtureParameters(first.parameters.weights, means, covariances, kind)
+    expected = objective(first.plan, X, moved, a, epsilon)
+    np.testing.assert_allclose(first.after_weights, expected, rtol=1e-12)
     last = steps[-1]
     expected = objective(last.plan, X, last.parameters, a, epsilon)
     np.testing.assert_allclose(last.after_gaussians, expected, rtol=1e-12)

@@ -6,6 +6,7 @@ The rules read the source, so they hold for code that no other test runs. `impor
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -275,3 +276,15 @@ def test_import_brings_no_optional_library_and_no_transport_solver():
     loaded = set(done.stdout.split())
     assert "skgmmot" in loaded
     assert not loaded & {"ot", "torch", "cupy", "jax", "matplotlib"}
+
+
+def test_mutants_change_the_source_as_it_is():
+    """A list of mutants that no longer fits the package would test nothing."""
+    mutants = runpy.run_path(TESTS / "mutants" / "run.py")["all_mutants"]()
+    for mutant in mutants:
+        source = (PACKAGE / mutant.file).read_text()
+        changed = mutant.applied(source)  # raises an error if there is not one place to change
+        assert changed != source, mutant.title
+        compile(changed, mutant.file, "exec")
+        assert all((TESTS / path).is_file() for path in mutant.paths.split()), mutant.title
+    assert len({mutant.title for mutant in mutants}) == len(mutants) >= 80

@@ -150,6 +150,14 @@ def test_singular_covariances_are_valid(kind):
         np.testing.assert_array_equal(taken.covariances, covariances)
 
 
+def test_given_weights_are_scaled_to_one():
+    """A sum that is one but for rounding, as they are accepted, would add up step by step."""
+    weights, means, covariances = initial_parts([0.3, 0.7 + 5e-7], None, None, (2, 3), "full")
+    assert weights.sum() == pytest.approx(1.0, abs=1e-15)
+    assert weights[0] == pytest.approx(0.3 / (1 + 5e-7), rel=1e-15)
+    assert means is None and covariances is None
+
+
 INDEFINITE = np.array([[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 

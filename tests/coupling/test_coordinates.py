@@ -51,6 +51,24 @@ def test_every_vector_is_feasible(name):
         np.testing.assert_array_equal(state.factors[3:], base.factors[3:])
 
 
+@pytest.mark.parametrize("name", list(VARIANTS))
+@pytest.mark.parametrize("kind", TYPES)
+def test_gradient_is_the_slope_of_the_objective_far_from_the_base(kind, name):
+    problem, _, coordinates = coordinates_of(kind, **VARIANTS[name])
+    rng = np.random.default_rng(1)
+    vector, direction = (0.3 * rng.normal(size=coordinates.size) for _ in range(2))
+    vector = np.maximum(coordinates.start() + vector, coordinates.lower + 0.1)
+
+    def value(t):
+        return evaluate(problem, coordinates.state(vector + t * direction)).objective
+
+    gradient = coordinates.gradient(vector, evaluate(problem, coordinates.state(vector)))
+    h = 1e-3  # of fourth order: an error of about 1e-12, and the rounding of the plan over h
+    slope = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
+    size = np.abs(gradient * direction).sum()
+    assert gradient @ direction == pytest.approx(slope, rel=0, abs=1e-7 * size)
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_hessian_of_complete_data_and_transport_is_close_to_the_identity(kind):
     problem, base, _, _ = random_problem(kind, reg_covar=0.0)

@@ -8,6 +8,7 @@ from coupled_problems import TYPES, VARIANTS, separated_problem
 from naive import inner_product, random_cotangent
 from sklearn.exceptions import ConvergenceWarning
 
+from skgmmot.coupling import gradients
 from skgmmot.coupling.gradients import data_cotangents
 from skgmmot.coupling.maximize import maximize
 from skgmmot.coupling.objective import mixtures_of, starting_state
@@ -130,3 +131,33 @@ def test_implicit_says_that_the_support_is_about_to_change():
     cotangents = [random_cotangent(np.random.default_rng(0), t) for t in mixtures_of(end, "full")]
     with pytest.warns(ConvergenceWarning, match="support"):
         data_cotangents(problem, touched, cotangents, mode="implicit", tol=1e-3)
+
+
+@pytest.mark.parametrize("freeze_target", [False, True])
+@pytest.mark.parametrize(
+    "excess, mass, told",
+    [(-1e-3, 0.0, False), (-1e-7, 0.0, True), (1e-3, 0.0, True), (0, 1e-7, True), (0, 0.01, False)],
+)
+def test_undecided_pairs_are_told_and_no_others(freeze_target, excess, mass, told):
+    """Zero entries of the plan whose slope is nearly zero or upwards, and tiny entries."""
+    problem, state = separated_problem(freeze_target=freeze_target)
+    plan = np.array([[0.2, 0.0], [0.1, 0.3], [0.2, 0.2 - mass]])
+    plan[0, 1] = mass
+    weights = plan.sum(axis=1), plan.sum(axis=0)
+    about = gradients._Linearization(problem, state._replace(plan=plan, weights=weights))
+    # where all of a column carries mass the slopes of its entries are equal; of columns that are
+    # not held too
+    slopes = np.zeros((3, 2)) + ([5.0, -7.0] if freeze_target else 5.0)
+    slopes[0, 1] += excess
+    about.evaluation = about.evaluation._replace(plan_bar=slopes)
+    if told:
+        with pytest.warns(ConvergenceWarning, match=r"change at \[\[0, 1\]\]"):
+            gradients._check_optimum(problem, about, np.inf)
+    else:
+        gradients._check_optimum(problem, about, np.inf)
+
+
+@pytest.mark.parametrize("variant", [{"reg": 0.3}, {"fixed_weights": True}])
+def test_plans_without_a_support_are_never_undecided(variant):
+    problem, state = separated_problem(**variant)
+    gradients._check_optimum(problem, gradients._Linearization(problem, state), np.inf)

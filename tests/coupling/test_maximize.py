@@ -84,16 +84,38 @@ def test_without_transport_the_residual_is_that_of_em(kind):
     assert residual_of(problem, evaluation) == pytest.approx(max(changes), rel=0.05)
 
 
-def test_entropic_plans_leave_a_start_on_the_diagonal():
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "fixed weights"])
+def test_weights_count_in_the_residual(name):
+    """Alone: where neither means nor covariances have anywhere to go."""
+    problem, state = separated_problem(**VARIANTS[name])
+    best = maximize(problem, state, **OPTIONS).evaluation
+
+    def residual(evaluation):
+        still = evaluation._replace(
+            means_bar=0 * evaluation.means_bar, factors_bar=0 * evaluation.factors_bar
+        )
+        return residual_of(problem, still)
+
+    assert residual(best) < OPTIONS["residual_tol"]
+    plan = best.state.plan * [[1.1], [1.0], [0.9]]
+    plan *= best.state.weights[1] / plan.sum(axis=0)
+    weights = plan.sum(axis=1) / plan.sum(), best.state.weights[1]
+    moved = evaluate(problem, best.state._replace(plan=plan / plan.sum(), weights=weights))
+    assert residual(moved) > 1e-3
+
+
+@pytest.mark.parametrize("reg", [0.01, 1.0, 10.0])
+def test_entropic_plans_leave_a_start_on_the_diagonal(reg):
     """In logarithms an entry near zero has no gradient: it has to be lifted."""
-    problem, state = separated_problem(reg=0.01)
+    problem, state = separated_problem(reg=reg)
     theta = mixtures_of(state, "full")
     best = maximize(problem, state, **OPTIONS).objectives[-1]
     plan = np.array([[0.3, 0.0], [0.0, 0.5], [0.2, 0.0]])
     poor = starting_state(problem, *theta)._replace(
         plan=plan, weights=(plan.sum(axis=1), plan.sum(axis=0))
     )
-    assert maximize(problem, poor, **OPTIONS).objectives[-1] == pytest.approx(best, abs=1e-4)
+    result = maximize(problem, poor, **OPTIONS)
+    assert result.converged and result.objectives[-1] == pytest.approx(best, abs=1e-6)
 
 
 def test_weights_solve_the_concave_problem_of_the_plan():

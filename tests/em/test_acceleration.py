@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import expm, sqrtm
 from sklearn.datasets import make_blobs
 
 from skgmmot.em import acceleration as module
@@ -84,6 +85,25 @@ def test_retraction_moves_along_the_tangent(kind):
     for start, ahead, behind, dot in zip(theta, at(1e-5), at(-1e-5), tangent, strict=True):
         np.testing.assert_allclose((ahead - behind) / 2e-5, dot, atol=1e-8)
         assert not np.array_equal(ahead, start)
+
+
+@all_types
+def test_retraction_follows_the_geodesic_to_second_order(kind):
+    """Σ ½ exp(Σ⁻½ Σ̇ Σ⁻½) Σ ½, the geodesic of the Fisher metric at fixed means."""
+    rng = np.random.default_rng(2)
+    theta = naive.random_mixture(rng, 3, 2, kind)
+    tangent = naive.random_cotangent(rng, theta)
+    t = 1e-3
+    moved = retract(theta, MixtureParameters(*(t * part for part in tangent), kind), False)
+    directions = naive.matrices(tangent)
+    for sigma, dot, new in zip(
+        naive.matrices(theta), directions, naive.matrices(moved), strict=True
+    ):
+        root = sqrtm(sigma)
+        inverse = np.linalg.inv(root)
+        expected = root @ expm(t * inverse @ dot @ inverse) @ root
+        # the term of second order is about 1e-6, that of third order 1e-9
+        np.testing.assert_allclose(new, expected, rtol=0, atol=1e-8)
 
 
 @all_types
@@ -192,9 +212,15 @@ def test_passes_are_limited(method, max_iter):
 def test_the_first_steps_are_plain(method):
     """What EM finds in so few steps costs nothing more, and has the same bits."""
     problem, theta = overlapping()
+    plain, other = (
+        iterate(problem, theta, acceleration=a, max_iter=60, tol=0.0, residual_tol=0.0)
+        for a in (None, method)
+    )
+    # the bounds at θ_0 … θ_20, of which the last is where twenty steps lead
+    assert plain.lower_bounds[:21] == other.lower_bounds[:21]
+    assert plain.lower_bounds[21] != other.lower_bounds[21]
     options = {"max_iter": 20, "tol": 0.0, "residual_tol": 0.0}
     plain, other = (iterate(problem, theta, acceleration=a, **options) for a in (None, method))
-    assert plain.lower_bounds == other.lower_bounds
     for a, b in zip(plain.parameters, other.parameters, strict=True):
         np.testing.assert_array_equal(a, b)
 

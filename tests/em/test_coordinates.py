@@ -36,7 +36,8 @@ def test_vectors_stand_for_tangents_and_cotangents(kind, fixed_weights):
 
 @all_types
 @all_weights
-def test_the_derivative_of_em_is_symmetric_at_a_maximum(kind, fixed_weights):
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_the_derivative_of_em_is_symmetric_at_a_maximum(kind, fixed_weights, temperature):
     """With eigenvalues between 0 and 1: the share of information that is missing."""
     rng = np.random.default_rng(1)
     theta = naive.random_mixture(rng, 3, 2, kind, spread=3.0)
@@ -45,10 +46,11 @@ def test_the_derivative_of_em_is_symmetric_at_a_maximum(kind, fixed_weights):
         covariance_type=kind,
         reg_covar=0.0,
         fixed_weights=fixed_weights,
+        temperature=temperature,
     )
     theta = iterate(problem, theta, max_iter=5000, tol=np.inf, residual_tol=1e-13).parameters
     step = em_step(problem, theta)
-    coordinates = FisherCoordinates(theta, step.mass, fixed_weights)
+    coordinates = FisherCoordinates(theta, step.mass, fixed_weights, temperature)
     matrix = np.stack(
         [
             coordinates.of_cotangent(em_step_vjp(problem, theta, step, coordinates.cotangent(e)))

@@ -230,6 +230,24 @@ def test_maximize_vjp_of_a_component_without_mass_is_zero(kind):
 
 
 @all_types
+@pytest.mark.parametrize("fixed_weights", [False, True])
+def test_a_component_without_mass_moves_with_nothing(kind, fixed_weights):
+    """Whatever a pass over the data says of it: it keeps its mean and its covariance."""
+    rng = np.random.default_rng(8)
+    reference = rng.normal(size=(3, 2))
+    *_, sums = naive.random_statistics(
+        rng, kind, reference, n=40, d=2, K=3, quadratic_of_tied=True, lost=0
+    )
+    options = {"reg_covar": 0.1, "fixed_weights": fixed_weights}
+    updated = maximize(sums, reference, naive.random_mixture(rng, 3, 2, kind), **options)
+    sums_dot = rng.normal(size=sums.shape)
+    tangent = maximize_jvp(updated, sums[:, 0], reference, sums_dot, **options)
+    assert (tangent.means[0] == 0.0).all() and tangent.means[1:].all()
+    if kind != "tied":
+        assert (tangent.covariances[0] == 0.0).all() and tangent.covariances[1:].all()
+
+
+@all_types
 def test_fixed_weights_ignore_the_cotangent_of_the_weights(kind):
     rng = np.random.default_rng(7)
     reference = np.zeros((1, 2))

@@ -271,6 +271,24 @@ def test_a_large_system_that_gmres_cannot_solve_is_an_error(monkeypatch):
         implicit_vjp(problem, theta, cotangent, tol=1e-6)
 
 
+@pytest.mark.parametrize("least, method", [(1e-11, "dense"), (1e-6, "gmres")])
+def test_a_solution_that_dwarfs_its_right_hand_side_is_not_believed(least, method):
+    """GMRES leaves a small residual, 1e-6 here, be the matrix singular to rounding or not."""
+    diagonal = np.ones(gradients._DENSE_SIZE + 1)
+    diagonal[-1] = least
+    arguments = (lambda vector: diagonal * vector), np.ones(len(diagonal)), 1e-3
+    if method == "gmres":
+        vector, solve = gradients.solve_linear(*arguments)
+        np.testing.assert_allclose(vector, 1 / diagonal, rtol=1e-5)
+        assert not solve.singular
+    else:
+        with pytest.warns(ConvergenceWarning, match="singular"):
+            vector, solve = gradients.solve_linear(*arguments)
+        np.testing.assert_allclose(vector, np.append(np.ones(len(diagonal) - 1), 0.0), atol=1e-12)
+        assert solve.singular and solve.residual == pytest.approx(len(diagonal) ** -0.5)
+    assert solve.method == method
+
+
 def test_implicit_leaves_components_without_mass_alone():
     problem, result, cotangent = converged("full", False)
     weights, means, covariances = result.parameters

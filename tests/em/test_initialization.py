@@ -125,13 +125,15 @@ def test_kmeans_with_weights_is_the_m_step_of_its_labels(kind):
 
 
 @all_types
-def test_random_with_weights_is_the_m_step_of_random_responsibilities(kind):
-    X = samples()
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_random_with_weights_is_the_m_step_of_random_responsibilities(kind, dtype):
+    """Of responsibilities rounded to the precision of the data, as scikit-learn has them."""
+    X = samples().astype(dtype)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, size=len(X))
     theta = start(X, kind, "random", weight=weight)
-    gamma = np.random.RandomState(0).uniform(size=(len(X), 4))
+    gamma = np.random.RandomState(0).uniform(size=(len(X), 4)).astype(dtype).astype(np.float64)
     gamma /= gamma.sum(axis=1, keepdims=True)
-    expected = naive.maximize(X, weight, gamma, theta, reg_covar=1e-6)
+    expected = naive.maximize(X.astype(np.float64), weight, gamma, theta, reg_covar=1e-6)
     assert naive.errors(theta, expected) < 1e-10
 
 

@@ -220,3 +220,29 @@ def test_one_far_outlier_in_a_wide_component():
     variances = [[1.0, 1.0], [1.0, 1.0], [1e14, 1e14]]
     theta = start("diag", [0.5, 0.4, 0.1], means, variances)
     assert_step_is_accurate(X, theta, reg_covar=1e-6)
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_nearly_collinear_features_of_a_tied_mixture(n_components):
+    """Σ = L Lᵀ with L = (1, 0; 1, e), which is exact, and so is y = L⁻¹ z = (z₁, (z₂ - z₁) / e).
+
+    At means in the center the logits of the components say nothing of their common quadratic
+    part. In the sum of P times the second moment it would cancel 1 / e² times.
+    """
+    e = 2.0**-20
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=100)
+    X = np.column_stack([first, first + e * rng.normal(size=100)])
+    problem = em_problem(X, covariance_type="tied")
+    theta = MixtureParameters(
+        np.arange(1.0, 1 + n_components) / (n_components * (n_components + 1) / 2),
+        np.tile(problem.center, (n_components, 1)),
+        np.array([[1.0, 1.0], [1.0, 1.0 + e * e]]),
+        "tied",
+    )
+    z = X.astype(naive.LONG) - problem.center.astype(naive.LONG)
+    squares = z[:, 0] ** 2 + ((z[:, 1] - z[:, 0]) / e) ** 2
+    expected = (-squares / 2 - np.log(naive.LONG(e)) - np.log(2 * naive.LONG(np.pi))).astype(float)
+    # the center may lie half a rounding of the data off, which 1 / e makes 1e-10
+    np.testing.assert_allclose(log_density(problem, theta), expected, rtol=0, atol=1e-8)
+    assert em_step(problem, theta).lower_bound == pytest.approx(expected.mean(), rel=0, abs=1e-8)

@@ -171,6 +171,11 @@ def test_annealing_is_runs_in_a_row():
     assert result.lower_bounds == first.lower_bounds + second.lower_bounds
     assert result.n_evaluations == first.n_evaluations + second.n_evaluations
     assert seen == [(i, i == len(seen)) for i in range(1, len(seen) + 1)]
+    # the steps are counted over all temperatures, and convergence is that of the last one
+    for more in (0, 1):
+        most = first.n_evaluations + more
+        cut = anneal(problem, theta, [2.0, 1.0], max_iter=most, **options)
+        assert cut.n_evaluations == most and not cut.converged
 
 
 def test_annealing_ends_when_it_is_told_to():

@@ -213,6 +213,18 @@ def test_small_penalties_let_all_mass_go():
     np.testing.assert_allclose(value, 3e-4, rtol=1e-14)
 
 
+def test_no_mass_takes_a_way_that_it_cannot_afford():
+    """Not a rounding of it either, which times the cost of such a way would be the value."""
+    weights, target_weights, costs = random_problem(0, 6, 5)
+    near, far = costs.copy(), costs.copy()
+    near[1, 2], far[1, 2] = 1e4, 1e60  # e^-1e4 is zero, too
+    expected = optimal_plan(weights, target_weights, near, 0.5, (1.0, 2.0))
+    actual = optimal_plan(weights, target_weights, far, 0.5, (1.0, 2.0))
+    assert actual.plan[1, 2] == 0.0 and actual.converged
+    np.testing.assert_allclose(actual.plan, expected.plan, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(actual.value, expected.value, rtol=1e-8)
+
+
 def test_little_entropy_is_none():
     problem = random_problem(0, 6, 5)
     exact = exact_plan(*problem)

@@ -1,0 +1,316 @@
+"""Mutants of the estimator of one mixture, of the functions, and of what all share."""
+
+MUTANTS = {
+    "mixture.py": [
+        (
+            "the worst restart kept",
+            "if best is None or bound > best_bound:",
+            "if best is None or bound < best_bound:",
+            "test_mixture.py -k n_init_keeps",
+        ),
+        (
+            "a warm start is heated again",
+            "temperatures[-1:] if warm else temperatures",
+            "temperatures",
+            "test_mixture_temperature.py -k stays_cold",
+        ),
+        (
+            "rows of weight zero stay",
+            "if not sample_weight.all():",
+            "if False:",
+            "test_mixture_weights.py -k zero or too_few",
+        ),
+        (
+            "fixed weights are those of the initialization",
+            "if self.fixed_weights and given[0] is None:",
+            "if False:",
+            "test_mixture.py -k fixed_weights",
+        ),
+        (
+            "failed restarts not told",
+            "        if failures:",
+            "        if False:",
+            "test_mixture_failures.py -k failed_restarts",
+        ),
+        (
+            "given parts ignored",
+            "own if part is None else part for own, part",
+            "own for own, part",
+            "test_mixture.py -k one_given_part",
+        ),
+        (
+            "an unconverged E-step not told",
+            "balance.error > TOLERANCE",
+            "balance.error > 1.0",
+            "test_mixture_sinkhorn.py -k reported",
+        ),
+    ],
+    "density.py": [
+        (
+            "held weights counted",
+            ' or getattr(self, "e_step", "") == "sinkhorn"',
+            "",
+            "test_mixture_sinkhorn.py -k free_parameters",
+        ),
+        (
+            "BIC with the penalty of AIC",
+            "np.log(total) * self._n_parameters()",
+            "2 * self._n_parameters()",
+            "test_density.py -k criteria",
+        ),
+        (
+            "entropy counted once",
+            "return bic + 2 * float(entropy)",
+            "return bic + float(entropy)",
+            "test_density.py -k icl",
+        ),
+        (
+            "entropy without weights",
+            "by_sample.sum() if weight is None else by_sample @ weight[part]",
+            "by_sample.sum()",
+            "test_density.py -k icl",
+        ),
+        (
+            "temperatures may rise",
+            "if (np.diff(values) > 0).any():",
+            "if False:",
+            "test_mixture_temperature.py -k out_of_range",
+        ),
+        (
+            "overflow and underflow pass",
+            "if not (np.isfinite(kept) & (kept != 0)).all():",
+            "if False:",
+            "test_mixture_failures.py -k single_precision",
+        ),
+        (
+            "samples labeled by their order",
+            "np.repeat(np.arange(len(counts)), counts)",
+            "np.arange(n_samples) * len(counts) // n_samples",
+            "test_density.py -k samples",
+        ),
+        (
+            "weights that are all zero pass",
+            "    if not weight.any():",
+            "    if False:",
+            "test_mixture_weights.py -k mean_nothing",
+            "scikit-learn 1.9 refuses such weights first; older versions do not",
+        ),
+    ],
+    "differentiable.py": [
+        (
+            "fixed point rounded to the data's precision",
+            "            return path.end",
+            "            return theta",
+            "test_differentiable_modes.py -k fixed_point_itself",
+        ),
+        (
+            "fixed point rounded to single precision",
+            "            return path.end",
+            '            theta = (p.astype("f").astype("d") for p in path.end)\n'
+            "            return MixtureParameters(*theta, path.end.covariance_type)",
+            "test_differentiable_modes.py -k fixed_point_itself",
+        ),
+        (
+            "last step of other data",
+            "if known and self._extent == extent_of(problem):",
+            "if known:",
+            "test_differentiable_modes.py -k other_data",
+        ),
+        (
+            "other data unrolled",
+            "if not change < _SAME_STEP:",
+            "if False:",
+            "test_differentiable_modes.py -k not_the_fit",
+        ),
+        (
+            "accelerated steps unrolled",
+            'if mode == "unrolled" and not path.plain:',
+            "if False:",
+            "test_mixture_acceleration.py -k plain_steps",
+        ),
+        (
+            "directions that are not finite pass",
+            "if not np.isfinite(direction).all():",
+            "if False:",
+            "test_differentiable_modes.py -k wrong_arguments",
+        ),
+    ],
+    "parameters.py": [
+        (
+            "cotangent of a tied covariance averaged",
+            "return matrices.sum(axis=0)",
+            "return matrices.mean(axis=0)",
+            "test_parameters.py -k pull",
+        ),
+        (
+            "cotangents not made symmetric",
+            "parts[2] = 0.5 * (parts[2] + np.swapaxes(parts[2], -1, -2))",
+            "pass",
+            "test_differentiable.py -k symmetric_part",
+        ),
+        (
+            "a single component has no type",
+            "if n_components != n_features or n_components == 1:",
+            "if n_components != n_features:",
+            "test_parameters.py -k single_component",
+        ),
+        (
+            "negative weights pass",
+            "if weights.min() < 0 or abs(",
+            "if abs(",
+            "test_parameters.py -k invalid",
+        ),
+        (
+            "negative variances pass",
+            "if (smallest < -rounding * scale).any():",
+            "if False:",
+            "test_parameters.py -k invalid",
+        ),
+        (
+            "asymmetric covariances pass",
+            "if (covariances != transposed).any():",
+            "if False:",
+            "test_parameters.py -k invalid",
+        ),
+        (
+            "given weights not scaled to one",
+            "        weights = weights / weights.sum()",
+            "        pass",
+            "test_parameters.py -k given",
+        ),
+    ],
+    "entropic.py": [
+        (
+            "value without epsilon",
+            "self.value = -self.epsilon * float(",
+            "self.value = -float(",
+            "test_entropic.py -k value",
+        ),
+        (
+            "rows of equal mass",
+            "return self.row_sums[:, None] * gamma",
+            "return gamma / len(gamma)",
+            "test_entropic.py -k value",
+        ),
+        (
+            "objective at the last weights",
+            "after_weights = _objective(plan, costs, a, weights, epsilon)",
+            "after_weights = _objective(plan, costs, a, theta.weights, epsilon)",
+            "test_entropic.py -k block",
+        ),
+        (
+            "spherical variance of all features",
+            'return pulled / n_features if kind == "spherical" else pulled',
+            "return pulled",
+            "test_entropic.py -k em",
+        ),
+        (
+            "column sums without weights",
+            "cpu.statistics(problem.X, problem.sample_weight, logits",
+            "cpu.statistics(problem.X, None, logits",
+            "test_entropic.py -k value",
+        ),
+    ],
+    "flow.py": [
+        (
+            "gradients of a batch as if of all points",
+            "gradient *= batch_size",
+            "gradient *= len(X)",
+            "test_flow.py -k batches",
+        ),
+        (
+            "rows drawn with replacement",
+            "rng.choice(len(X), batch_size, replace=False)",
+            "rng.choice(len(X), batch_size, replace=True)",
+            "test_flow.py -k batches",
+        ),
+        (
+            "floors of Adam not corrected",
+            "floors = (rate * bias).astype(X.dtype)",
+            "floors = (rate + 0 * bias).astype(X.dtype)",
+            "test_flow.py -k by_hand",
+        ),
+        (
+            "moves not counted",
+            "        moves[rows] += 1",
+            "        pass",
+            "test_flow.py -k by_hand or counts",
+        ),
+        (
+            "targets count alike",
+            "loss += float(weight) * transport.value",
+            "loss += transport.value",
+            "test_flow.py -k several or by_hand",
+        ),
+        (
+            "rate in the unit of the squared distance",
+            "0.05 * (math.sqrt(loss) or 1.0)",
+            "0.05 * (loss or 1.0)",
+            "test_flow.py -k default_rate",
+        ),
+        (
+            "regularization ten times larger",
+            "reg_covar=float(1e-4 * largest or",
+            "reg_covar=float(1e-3 * largest or",
+            "test_flow.py -k default_estimator",
+        ),
+        (
+            "callback may write",
+            "shown.flags.writeable = False",
+            "shown.flags.writeable = True",
+            "test_flow.py -k callback",
+        ),
+    ],
+    "metrics.py": [
+        (
+            "squared and not exchanged",
+            "transport.value if squared else transport.distance",
+            "transport.distance if squared else transport.value",
+            "test_metrics.py -k distance_and",
+        ),
+        (
+            "unequal penalties taken for symmetric",
+            "symmetric = transport.reg_m[0] == transport.reg_m[1]",
+            "symmetric = True",
+            "test_metrics.py -k pairwise_is",
+        ),
+        (
+            "entropic diagonal left at zero",
+            "if transport.reg > 0:",
+            "if False:",
+            "test_metrics.py -k pairwise_is",
+        ),
+        (
+            "lower triangle left out",
+            "            distances[columns, rows] = values",
+            "            pass",
+            "test_metrics.py -k pairwise_is",
+        ),
+    ],
+    "callbacks.py": [
+        (
+            "callbacks cannot stop",
+            "            return stop",
+            "            return None",
+            "test_callbacks.py -k stops",
+        ),
+        (
+            "a task too many",
+            "if n_iter < max_iter and not converged and not stop:",
+            "if n_iter <= max_iter and not converged and not stop:",
+            "test_callbacks.py -k each",
+        ),
+        (
+            "tasks of failed restarts do not end",
+            "if step is not None:  # the restart failed in it",
+            "if False:",
+            "test_callbacks.py -k tasks_end",
+        ),
+        (
+            "times without being asked",
+            'if verbose > 1 else ""',
+            'if verbose > 0 else ""',
+            "test_mixture.py -k verbose",
+        ),
+    ],
+}

@@ -1,0 +1,190 @@
+"""Mutants of the kernels. Each compiles what its tests need: name few of them."""
+
+MUTANTS = {
+    "kernels/blocks.py": [
+        (
+            "log of the sum without the largest term",
+            "log_sum[i] = top[i] + log(total[i])",
+            "log_sum[i] = log(total[i])",
+            "kernels/test_cpu.py -k densities",
+        ),
+        (
+            "rows beyond the last count",
+            "    weight[count:] = 0.0",
+            "    weight[count:] = 1.0",
+            "kernels/test_cpu.py -k segments_add_up",
+        ),
+        (
+            "squares not halved",
+            "squares[i] = constant - 0.5 * squares[i]",
+            "squares[i] = constant - squares[i]",
+            "kernels/test_cpu.py -k densities",
+        ),
+        (
+            "only one factor of a feature pulled back",
+            "            rows_bar[second, i] += g * x",
+            "            pass",
+            "kernels/test_cpu_derivatives.py -k all_inputs",
+        ),
+        (
+            "squared norm moves half",
+            "norm_dot[i] += 2.0 * rows[a, i]",
+            "norm_dot[i] += rows[a, i]",
+            "kernels/test_cpu_derivatives.py -k statistics_jvp",
+        ),
+        (
+            "two sums of a tile exchanged",
+            "s[1, 2] += s12",
+            "s[1, 2] += s21",
+            "kernels/test_cpu.py -k assigned_statistics",
+        ),
+    ],
+    "kernels/compiled.py": [
+        (
+            "log-likelihood without weights",
+            "total += weight[i] * log_density[i]",
+            "total += log_density[i]",
+            "kernels/test_cpu.py -k segments_add_up",
+        ),
+        (
+            "checks do not depend on the row",
+            "factor[i] = weight[i] * (1.0 + (((start + i) * 2654435761) & 0xFFFF))",
+            "factor[i] = weight[i]",
+            "kernels/test_cpu.py -k summary",
+        ),
+        (
+            "rows beyond the last are in the extent",
+            "x[count:] = x[0]",
+            "x[count:] = 0.0",
+            "kernels/test_cpu.py -k summary",
+        ),
+        (
+            "the last component is never chosen",
+            "for k in range(1, n_components):",
+            "for k in range(1, n_components - 1):",
+            "kernels/test_cpu.py -k densities",
+        ),
+    ],
+    "kernels/compiled_derivatives.py": [
+        (
+            "forms not centered",
+            "forms[k, i] -= mean[i]",
+            "forms[k, i] -= 0.5 * mean[i]",
+            "kernels/test_cpu_derivatives.py -k statistics_jvp",
+        ),
+        (
+            "cotangents of weights overwritten",
+            "weight_bar[start + i] += mean[i]",
+            "weight_bar[start + i] = mean[i]",
+            "kernels/test_cpu_derivatives.py -k all_inputs",
+        ),
+        (
+            "tangents of weights left out",
+            "gamma[k, i] * (moved[i] + weight[i] * form[k, i])",
+            "gamma[k, i] * weight[i] * form[k, i]",
+            "kernels/test_cpu_derivatives.py -k statistics_jvp",
+        ),
+    ],
+    "kernels/precision.py": [
+        (
+            "singular matrices pass",
+            "if not s > 0.0:",
+            "if s < 0.0:",
+            "kernels/test_precision.py -k first_matrix",
+        ),
+        (
+            "reg_covar left out",
+            "            covariance[a, a] += reg_covar",
+            "            pass",
+            "kernels/test_precision.py -k central",
+        ),
+        (
+            "shift pulled back twice",
+            "half[a] = bar[1 + a] - 0.5 * bar[0] * shift[a]",
+            "half[a] = bar[1 + a] - bar[0] * shift[a]",
+            "kernels/test_precision.py -k pull_back",
+        ),
+    ],
+    "kernels/elementary.py": [
+        (
+            "low part of ln 2 with the wrong sign",
+            "(clipped - n * _LN2_HIGH) - n * _LN2_LOW",
+            "(clipped - n * _LN2_HIGH) + n * _LN2_LOW",
+            "kernels/test_elementary.py -k exp",
+        ),
+        (
+            "logarithm without its correction",
+            "(half_square + z * series) + n * _LN2_LOW",
+            "(half_square + z * series)",
+            "kernels/test_elementary.py -k log",
+        ),
+        (
+            "exp is zero too early",
+            "return 0.0 if x < -708.0 else",
+            "return 0.0 if x < -700.0 else",
+            "kernels/test_elementary.py -k exp",
+        ),
+    ],
+    "kernels/features.py": [
+        (
+            "one tile too many",
+            "return -(-size // TILE) * TILE",
+            "return (size // TILE + 1) * TILE",
+            "kernels/test_features.py",
+        ),
+        (
+            "squared norm read from the wrong row",
+            "quadratic = ([n_features + 1], [0])",
+            "quadratic = ([n_features], [0])",
+            "kernels/test_features.py",
+        ),
+    ],
+    "kernels/cpu.py": [
+        (
+            "last block left out",
+            "    bounds[-1] = n_samples",
+            "    bounds[-1] = n_samples // BLOCK * BLOCK",
+            "kernels/test_cpu.py -k summary",
+        ),
+        (
+            "diagonal of the overlaps counted twice",
+            "np.tril(lower, -1).T",
+            "np.tril(lower).T",
+            "em/test_sinkhorn.py -k overlaps",
+        ),
+    ],
+    "kernels/threads.py": [
+        (
+            "last segment of a range left out",
+            "task(cuts[r], cuts[r + 1])",
+            "task(cuts[r], cuts[r + 1] - 1)",
+            "kernels/test_threads.py -k every_segment",
+        ),
+        (
+            "first to leave gives BLAS threads back",
+            "_blas_holders -= 1",
+            "_blas_holders = 0",
+            "kernels/test_threads.py -k blas",
+        ),
+        (
+            "environment may raise the number of threads",
+            "available = min(available, int(setting))",
+            "available = int(setting)",
+            "kernels/test_threads.py -k environment or lower_of_two",
+        ),
+        (
+            "one thread fewer than joblib",
+            "max(1, available + 1 + n_jobs)",
+            "max(1, available + n_jobs)",
+            "kernels/test_threads.py -k joblib",
+        ),
+    ],
+    "kernels/compilation.py": [
+        (
+            "cache named after one source only",
+            'sorted(here.glob("*.py"))',
+            '[here / "cpu.py"]',
+            "kernels/test_compilation.py -k any_source",
+        ),
+    ],
+}

@@ -1,0 +1,252 @@
+"""Mutants of optimal transport between mixtures."""
+
+MUTANTS = {
+    "transport/bures.py": [
+        (
+            "near Gaussians as far ones",
+            "NEAR = 1e-4",
+            "NEAR = 0.0",
+            "transport/test_bures.py -k nearly_equal",
+        ),
+        (
+            "nuclear norm with half the determinant",
+            "return np.sqrt(squares + 2 * determinants)",
+            "return np.sqrt(squares + determinants)",
+            "transport/test_bures.py -k nuclear",
+        ),
+        (
+            "too few iterations of the nuclear norm",
+            "for _ in range(17):",
+            "for _ in range(5):",
+            "transport/test_bures.py -k nuclear",
+        ),
+        (
+            "rotation transposed",
+            "return _transpose(U @ Vt)",
+            "return U @ Vt",
+            "transport/test_bures.py -k map",
+        ),
+        (
+            "missing derivative not told",
+            "return maps, missed > rounding * target_traces",
+            "return maps, missed > target_traces",
+            "transport/test_bures.py -k refuses",
+        ),
+        (
+            "missing derivative not told of diagonal covariances",
+            "zero & (target_deviations > 0)",
+            "zero & (target_deviations < 0)",
+            "transport/test_bures.py -k refuses",
+        ),
+        (
+            "rounding of singular covariances kept",
+            "np.where(eigenvalues > rounding, eigenvalues, 0.0)",
+            "np.maximum(eigenvalues, 0.0)",
+            "transport/test_bures.py -k singular",
+        ),
+        (
+            "units of the features mixed",
+            "return deviations * factors",
+            "return factors * _transpose(deviations)",
+            "transport/test_bures.py -k costs",
+        ),
+    ],
+    "transport/plans.py": [
+        (
+            "potentials centered too far",
+            "(target_weights @ v - weights @ u) / 2",
+            "target_weights @ v - weights @ u",
+            "transport/test_plans.py -k plan_is_optimal",
+        ),
+        (
+            "derivative in the weights without the entropy",
+            "return -(penalty + reg) * np.expm1",
+            "return -penalty * np.expm1",
+            "transport/test_plans_variants.py -k mass_gradient",
+        ),
+        (
+            "costs in their own unit",
+            "scale = all_costs.max() or 1.0",
+            "scale = 1.0",
+            "transport/test_plans.py -k unit",
+        ),
+        (
+            "divergence of no mass is nothing",
+            "    terms[(f == 0) & (g > 0)] = 1.0",
+            "    terms[f == 0] = 0.0",
+            "transport/test_plans_variants.py -k divergence",
+        ),
+        (
+            "constant of a tree from one side",
+            "t = (mass - target_mass) / (rate[0] + rate[1])",
+            "t = (mass - target_mass) / (2 * rate[0])",
+            "transport/test_plans_variants.py -k optimal or vertex",
+        ),
+        (
+            "potential of a vanishing weight without the penalty",
+            "-sums / (1 / penalty + 1 / reg)",
+            "-sums * reg",
+            "transport/test_plans_variants.py -k weight_zero",
+        ),
+        (
+            "entropic plans always converge",
+            "converged = bool(residual <= MARGINAL_ERROR)",
+            "converged = True",
+            "transport/test_plans_variants.py -k running_out",
+        ),
+        (
+            "vertices always converge",
+            "converged = bool(gap <= GAP * value + SMALLEST_GAP * unit)",
+            "converged = True",
+            "transport/test_plans_variants.py -k running_out",
+        ),
+        (
+            "balanced entropic potentials not centered",
+            "    if penalties == BALANCED:",
+            "    if False:",
+            "transport/test_plans_variants.py -k balanced_entropic",
+        ),
+        (
+            "masses not scaled",
+            "return weights if mass == 1 else weights / mass",
+            "return weights",
+            "transport/test_plans.py -k scaled",
+        ),
+    ],
+    "transport/interior_point.py": [
+        (
+            "infeasible start believed",
+            "solution = tried if tried.residual < RESIDUAL else None",
+            "solution = tried",
+            "transport/test_plans_variants.py -k not_near",
+        ),
+        (
+            "null vector of the balanced system with one sign",
+            "np.r_[np.ones(len(rows)), -np.ones(len(columns))]",
+            "np.r_[np.ones(len(rows)), np.ones(len(columns))]",
+            "transport/test_plans_variants.py -k balanced_entropic",
+        ),
+        (
+            "unaffordable mass moves",
+            "plan = np.where(unaffordable, 0.0, solution.plan)",
+            "plan = solution.plan",
+            "transport/test_plans_variants.py -k afford",
+        ),
+        (
+            "potentials in another unit",
+            "(unit * u, unit * v)",
+            "(unit * u, v)",
+            "transport/test_plans_variants.py -k optimal",
+        ),
+    ],
+    "transport/mixture.py": [
+        (
+            "gradient of the target with the source's penalty",
+            'self.reg_m[wrt == "target"]',
+            "self.reg_m[0]",
+            "transport/test_mixture_variants.py -k finite",
+        ),
+        (
+            "covariances pushed apart",
+            "matrices -= summed_maps(",
+            "matrices += summed_maps(",
+            "transport/test_mixture_transport.py -k finite",
+        ),
+        (
+            "time runs backwards",
+            "means = (1 - t) * source.means[rows] + t * target.means[columns]",
+            "means = t * source.means[rows] + (1 - t) * target.means[columns]",
+            "transport/test_maps.py -k geodesic",
+        ),
+        (
+            "gradient of the weights without its mean taken off",
+            "weights - weights.mean()",
+            "weights",
+            "transport/test_mixture_transport.py -k automatic or consistent or weight_zero",
+        ),
+        (
+            "a plan that moves nothing maps",
+            "if not len(moving_pairs(self.plan)[0]):",
+            "if False:",
+            "transport/test_maps.py -k nothing",
+        ),
+    ],
+    "transport/maps.py": [
+        (
+            "volume with the wrong sign",
+            "np.log(masses) - log_volume",
+            "np.log(masses) + log_volume",
+            "transport/test_maps.py -k definition",
+        ),
+        (
+            "images not divided by the mass",
+            "plan @ target.means / scale[:, None]",
+            "plan @ target.means",
+            "transport/test_maps.py -k definition",
+        ),
+        (
+            "rounding of masses moves",
+            "return np.nonzero(plan > EPS)",
+            "return np.nonzero(plan > 0)",
+            "transport/test_mixture_transport.py -k rounding",
+        ),
+        (
+            "pairs numbered by rows",
+            "pairs[members] = k * L + drawn",
+            "pairs[members] = k * K + drawn",
+            "transport/test_maps.py -k sampled_map",
+        ),
+        (
+            "samples not about the centre",
+            "means - centre)",
+            "means)",
+            "transport/test_maps.py -k offset or definition",
+        ),
+    ],
+    "transport/barycenter.py": [
+        (
+            "objective without the weights of the mixtures",
+            "objective += weight * squared",
+            "objective += squared",
+            "transport/test_barycenter.py -k objective or starts",
+        ),
+        (
+            "shares without the weights of the mixtures",
+            "shares.append(weight * plan)",
+            "shares.append(plan)",
+            "transport/test_barycenter.py -k stationary or weights",
+        ),
+        (
+            "distances do not matter for the draw",
+            "chances = weights * nearest",
+            "chances = weights",
+            "transport/test_barycenter.py -k starts",
+        ),
+        (
+            "mixtures of weight zero count",
+            "if weight > 0]",
+            "if weight >= 0]",
+            "transport/test_barycenter.py -k weight_zero",
+        ),
+    ],
+    "transport/bures_barycenter.py": [
+        (
+            "many start from the first",
+            "L[:, 0].copy() if L.shape[1] <= 2 else",
+            "L[:, 0].copy() if L.shape[1] > 0 else",
+            "transport/test_bures_barycenter.py -k order_of_singular",
+        ),
+        (
+            "fixed point left early",
+            "active = active[residuals[active] > TOL]",
+            "active = active[residuals[active] > 1e-4]",
+            "transport/test_bures_barycenter.py -k naive or identity",
+        ),
+        (
+            "spread about the first",
+            "(chosen - mean[:, None]) ** 2",
+            "(chosen - chosen[:, :1]) ** 2",
+            "transport/test_bures_barycenter.py -k weighted_mean or commuting",
+        ),
+    ],
+}
