@@ -68,9 +68,7 @@ def test_a_gradient_is_finite_or_refused(cloud, kind, n_components, spread, mode
     tangent = np.random.default_rng(seed).normal(size=X.shape) * cloud.scale
     parts = [part for part in cotangent if part is not None]
     with Untouched(X, weight, tangent, *parts):
-        pulled = result_or_none(
-            lambda: mixture.vjp(X, cotangent, mode=mode, sample_weight=weight)
-        )
+        pulled = result_or_none(lambda: mixture.vjp(X, cotangent, mode=mode, sample_weight=weight))
         pushed = result_or_none(lambda: mixture.jvp(X, tangent, mode=mode, sample_weight=weight))
     if pulled is not None:
         assert pulled.data.shape == X.shape and pulled.data.dtype == X.dtype
