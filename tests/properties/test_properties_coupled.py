@@ -282,7 +282,7 @@ def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power)
         )
 
 
-@budget(1)
+@budget(0.4)
 @given(pairs(), components, kinds, st.sampled_from([0.0, 0.01, 1.0, 1e3]), variants, seeds)
 def test_coupled_gradients_are_finite_linear_and_invariant(
     pair, n_components, kind, transport_weight, variant, seed

@@ -116,6 +116,23 @@ def test_moving_both_mixtures_changes_nothing(recipes, power):
 
 
 @budget(2)
+@given(several(2), seeds)
+def test_turning_both_mixtures_changes_nothing(recipes, seed):
+    d = recipes[0].d
+    frame = np.linalg.qr(np.random.default_rng(seed).normal(size=(d, d)))[0]
+    a, b = (recipe.parameters for recipe in recipes)
+    turned = [
+        MixtureParameters(x.weights, x.means @ frame, frame.T @ expanded(x) @ frame, "full")
+        for x in (a, b)
+    ]
+    one = outcome(lambda: mixture_wasserstein(a, b))[0]
+    other = outcome(lambda: mixture_wasserstein(*turned))[0]
+    # the turned covariances are rounded, to their own size
+    rounding = 1e-7 * np.sqrt(max(np.abs(x.covariances).max() for x in (a, b)))
+    assert other == pytest.approx(one, rel=1e-9, abs=rounding + 1e-13 * length_of(a, b))
+
+
+@budget(2)
 @given(several(2))
 def test_moving_one_mixture_adds_the_move(recipes):
     """MW2²(a + t, b) = MW2²(a, b) + ‖t‖² + 2 ⟨t, mean a - mean b⟩."""
