@@ -272,6 +272,19 @@ def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power)
             **options,
         )
         fits.append(outcome(lambda f=fitter, u=unit: f.fit_pair(X * u, Y * u))[0])
+    rng = np.random.default_rng(0)
+    w, m, c = (rng.normal(size=part.shape) for part in fits[0].source_mixture_.parameters_)
+    one, other = (
+        outcome(
+            lambda f=fitter, u=unit: f.gradient_wrt_data(
+                X * u, Y * u, (w, m / u, c / u**2), mode="one_step"
+            )
+        )[0]
+        for fitter, unit in zip(fits, (1.0, scale), strict=True)
+    )
+    for actual, expected in zip(other, one, strict=True):
+        size = np.abs(one[0]).max()
+        np.testing.assert_allclose(actual * scale, expected, rtol=0, atol=1e-5 * size)
     shift = 2 * X.shape[1] * np.log(scale)
     size = 1 + abs(fits[0].objective_) + abs(shift)
     assert fits[1].objective_ + shift == pytest.approx(fits[0].objective_, abs=1e-7 * size)
