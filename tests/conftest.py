@@ -3,12 +3,20 @@
 import sys
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import naive`
 
 # The same examples in every run: a failure is a change of the code, never the luck of the draw.
 settings.register_profile(
-    "house", derandomize=True, database=None, deadline=None, max_examples=25, print_blob=False
+    "gate", derandomize=True, database=None, deadline=None, max_examples=25, print_blob=False
 )
-settings.load_profile("house")
+# Other examples in every run, and many: `pytest tests/properties --hypothesis-profile=long`.
+settings.register_profile(
+    "long",
+    deadline=None,
+    max_examples=2500,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("gate")
