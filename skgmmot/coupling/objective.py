@@ -26,8 +26,8 @@ and, with the rotations R_kl that bring factors closest to each other (`transpor
 An entropic plan is a variable too. With its marginals as the weights, the derivative of
 ε KL(P | w ⊗ w') is ε log(P_kl / (w_k w'_l)), up to a constant.
 
-Unbalanced transport is smooth in the weights. There, and where the weights are fixed, the plan
-is not a variable: it is solved for at every step, and by the envelope theorem only the value V
+Unbalanced transport is smooth in the weights. There, and where the weights are fixed or τ = 0, the
+plan is not a variable: it is solved for at every step, and by the envelope theorem only the value V
 needs a gradient, ∂V/∂w from the potentials and ∂V/∂C = P.
 
 Diagonal and spherical covariances have standard deviations in the place of L, and R = I.
