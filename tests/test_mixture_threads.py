@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.model_selection import GridSearchCV
 
 from skgmmot import DifferentiableGaussianMixture
+from skgmmot.em import initialization
 from skgmmot.kernels import cpu, threads
 
 TYPES = ["full", "tied", "diag", "spherical"]
@@ -96,6 +99,42 @@ def test_python_threads_fit_at_the_same_time():
         found = list(pool.map(fit, data * 2))
     for mixture, one in zip(found, expected * 2, strict=True):
         assert_same_bits(mixture, one)
+
+
+def test_blas_keeps_its_threads_when_fits_overlap(monkeypatch):
+    """Two are inside k-means at once, and the first leaves first: not as nested limits do."""
+    first_is_in, second_is_in, first_has_ended = (threading.Event() for _ in range(3))
+
+    class Overlapping(KMeans):
+        def fit(self, X, **options):
+            if not first_is_in.is_set():
+                first_is_in.set()
+                assert second_is_in.wait(60)
+            else:
+                second_is_in.set()
+                assert first_has_ended.wait(60)
+            return super().fit(X, **options)
+
+    def fit():
+        return mixture_of(n_jobs=1).fit(clouds(500))
+
+    monkeypatch.setattr(initialization, "KMeans", Overlapping)
+    libraries = threads.thread_pools().select(user_api="blas").lib_controllers
+    before = [library.num_threads for library in libraries]
+    for library in libraries:
+        threads._set_threads(library, 2)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(fit)
+            assert first_is_in.wait(60)
+            second = pool.submit(fit)
+            first.result()
+            first_has_ended.set()
+            second.result()
+        assert {library.num_threads for library in libraries} == {2}
+    finally:
+        for library, number in zip(libraries, before, strict=True):
+            threads._set_threads(library, number)
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])

@@ -10,7 +10,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from ..kernels import cpu
 from ..kernels.features import features_of
-from ..kernels.threads import thread_pools
+from ..kernels.threads import one_blas_thread
 from ..parameters import MixtureParameters, covariance_shape
 from .exponential_family import maximize
 from .problem import second_moment
@@ -56,7 +56,7 @@ def _from_kmeans(problem, X, weight, n_components, random_state):
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
     # A team of OpenMP threads, once made, hangs in a forked child; one thread makes no team. And
     # threads of BLAS would go on spinning for a while where our own threads should run.
-    with thread_pools().limit(limits=1):
+    with one_blas_thread("openmp"):
         kmeans.fit(X, sample_weight=weight)
     centers = kmeans.cluster_centers_.astype(np.float64)
 

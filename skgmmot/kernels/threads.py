@@ -6,31 +6,51 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, lru_cache
-from threading import Lock
+from threading import RLock
 
 import joblib
 from joblib.parallel import get_active_backend
+from numba.core.compiler_lock import global_compiler_lock
 from threadpoolctl import ThreadpoolController
 
 _RANGES_PER_THREAD = 4
-_lock = Lock()
+_lock = RLock()  # guards what follows; held across a fork, so that the child finds all of it whole
 _pool = None
-_blas_lock = Lock()
-_blas_limit = None
-_blas_holders = 0
+_holders = set()  # who is inside `one_blas_thread`
+_owed = []  # libraries that are to have their threads back, and how many
 
 
-def _renew():
-    """Forget the pool: after a fork its threads exist in the parent only."""
-    global _pool, _lock, _blas_lock, _blas_holders
+def _before_fork():
+    """Let other threads finish what a child could not go on with.
+
+    A thread that compiles holds numba's lock, which nobody would release in the child. So a fork
+    waits until it is done.
+    """
+    global_compiler_lock.acquire()
+    _lock.acquire()
+
+
+def _after_fork_in_parent():
+    _lock.release()
+    global_compiler_lock.release()
+
+
+def _after_fork_in_child():
+    """Forget the threads, which exist in the parent only, and what they held."""
+    global _pool, _lock
     _pool = None
-    _lock = Lock()
-    _blas_lock = Lock()
-    _blas_holders = 0
+    _lock = RLock()
+    _holders.clear()
+    _give_back(_owed)
+    global_compiler_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def effective_n_threads(n_jobs=None):
@@ -104,24 +124,53 @@ def run(task, n_segments, n_threads):
 
 
 @contextmanager
-def one_blas_thread():
+def one_blas_thread(*more):
     """Hold BLAS to one thread: many small products are slowed by threads that wait for more.
 
-    The first to enter takes the threads away and the last to leave gives them back, whatever
-    the order in which several Python threads come and go.
+    Where their number is that of the whole process, the last to leave gives the threads back,
+    whatever the order in which several Python threads come and go. What others limit inside, as
+    KMeans does, is one before and after. Other libraries, as ``"openmp"``, can be named as well.
     """
-    global _blas_limit, _blas_holders
-    with _blas_lock:
-        if _blas_holders == 0:
-            _blas_limit = thread_pools().limit(limits=1, user_api="blas")
-        _blas_holders += 1
+    me, mine = object(), []
+    libraries = thread_pools().select(user_api=["blas", *more]).lib_controllers
+    with _lock:
+        for library in libraries:
+            number = library.num_threads
+            if number != 1:
+                (mine if _is_per_thread(library) else _owed).append((library, number))
+                _set_threads(library, 1)
+        _holders.add(me)
     try:
         yield
     finally:
-        with _blas_lock:
-            _blas_holders -= 1
-            if _blas_holders == 0:
-                _blas_limit.restore_original_limits()
+        with _lock:
+            _holders.discard(me)  # a forked child has forgotten it
+            _give_back(mine)
+            if not _holders:
+                _give_back(_owed)
+
+
+def _is_per_thread(library):
+    """Whether each Python thread has a number of its own: OpenMP, but for Microsoft's."""
+    if library.user_api == "openmp":
+        return library.prefix != "vcomp"
+    return getattr(library, "threading_layer", None) == "openmp"
+
+
+def _set_threads(library, number):
+    """Set a library's number of threads, whichever thread it was that set it last.
+
+    From 3.8 on threadpoolctl lets only one thread set OpenBLAS, and ignores the others; here, who
+    takes the threads away need not be who gives them back.
+    """
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(number)
+
+
+def _give_back(owed):
+    while owed:
+        library, number = owed.pop()
+        if library.num_threads == 1:  # nobody else has changed it
+            _set_threads(library, number)
 
 
 @cache

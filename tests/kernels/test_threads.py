@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import pytest
@@ -151,6 +152,18 @@ def blas_threads():
     return [pool["num_threads"] for pool in pools]
 
 
+@pytest.fixture
+def two_blas_threads():
+    """BLAS as on a machine with two processors; given back whatever a test leaves."""
+    libraries = threads.thread_pools().select(user_api="blas").lib_controllers
+    before = [library.num_threads for library in libraries]
+    for library in libraries:
+        threads._set_threads(library, 2)
+    yield
+    for library, number in zip(libraries, before, strict=True):
+        threads._set_threads(library, number)
+
+
 def test_blas_threads_are_given_back_by_the_last_who_held_them():
     with ThreadpoolController().limit(limits=2, user_api="blas"):
         before = blas_threads()
@@ -165,3 +178,172 @@ def test_blas_threads_are_given_back_by_the_last_who_held_them():
         with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
             1 / 0  # noqa: B018
         assert blas_threads() == before
+
+
+def test_blas_threads_are_given_back_by_another_thread_than_took_them(two_blas_threads):
+    """The first to enter may go on living: threadpoolctl lets no other thread undo its limit."""
+    steps = threading.Barrier(2, timeout=60)
+
+    def first():
+        with threads.one_blas_thread():
+            steps.wait()  # the second enters
+            steps.wait()
+        steps.wait()  # the second leaves
+        steps.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(first)
+        steps.wait()
+        with threads.one_blas_thread():
+            steps.wait()
+            steps.wait()
+            assert set(blas_threads()) == {1}
+        found = blas_threads()
+        steps.wait()
+        ended.result()
+    assert set(found) == {2}
+
+
+def test_what_others_set_meanwhile_stays(two_blas_threads):
+    with threads.one_blas_thread():
+        for library in threads.thread_pools().select(user_api="blas").lib_controllers:
+            threads._set_threads(library, 3)
+    assert set(blas_threads()) == {3}
+
+
+def test_other_libraries_keep_their_threads():
+    """The limit of BLAS neither takes nor gives what belongs to OpenMP."""
+    pools = threads.thread_pools().select(user_api="openmp")
+    with pools.limit(limits=3):
+        with threads.one_blas_thread():
+            assert {pool["num_threads"] for pool in pools.info()} <= {3}
+            for pool in pools.lib_controllers:
+                pool.set_num_threads(2)
+        assert {pool["num_threads"] for pool in pools.info()} <= {2}
+        with threads.one_blas_thread("openmp"):
+            assert {pool["num_threads"] for pool in pools.info()} <= {1}
+        assert {pool["num_threads"] for pool in pools.info()} <= {2}
+
+
+BLAS_FORK = """
+import os, signal, sys, threading, warnings
+from threadpoolctl import ThreadpoolController
+from skgmmot.kernels.threads import one_blas_thread
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork of a threaded process
+pools = ThreadpoolController().select(user_api="blas")
+pools.limit(limits=2)
+
+def numbers():
+    return {pool.num_threads for pool in pools.lib_controllers}
+
+def in_child(check):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        good = False
+        try:
+            good = check()
+        finally:
+            os._exit(0 if good else 3)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == 0, status
+
+def free():  # and the limit works as before
+    free = numbers()
+    with one_blas_thread():
+        limited = numbers()
+    return (free, limited, numbers()) == ({2}, {1}, {2})
+
+# of the thread that forks, which goes on inside its limit in the child as well
+with one_blas_thread():
+    in_child(free)
+    inside = os.fork()
+    assert numbers() == ({2} if inside == 0 else {1})
+if inside == 0:
+    os._exit(0 if free() else 3)
+assert os.waitpid(inside, 0)[1] == 0
+assert numbers() == {2}
+
+# of another thread
+entered, leave = threading.Event(), threading.Event()
+
+def hold():
+    with one_blas_thread():
+        entered.set()
+        leave.wait(60)
+
+thread = threading.Thread(target=hold)
+thread.start()
+assert entered.wait(60) and numbers() == {1}
+in_child(free)
+assert numbers() == {1}
+leave.set()
+thread.join()
+assert numbers() == {2}
+print("all have their threads")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+def test_child_forked_inside_the_limit_has_the_blas_threads():
+    done = subprocess.run(
+        [sys.executable, "-c", BLAS_FORK], capture_output=True, text=True, timeout=180
+    )
+    assert done.stdout == "all have their threads\n", done.stderr
+
+
+COMPILING_FORK = """
+import os, signal, threading, time, warnings
+import numpy as np
+from numba.core import event
+from skgmmot.kernels.compilation import kernel
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork of a threaded process
+
+@kernel
+def double(x):
+    return x + x
+
+compiling = threading.Event()
+
+class Compiling(event.Listener):
+    def on_start(self, started):
+        compiling.set()
+        time.sleep(1.0)  # the lock of the compiler is held all the while
+
+    def on_end(self, ended):
+        pass
+
+event.register("numba:compile", Compiling())
+thread = threading.Thread(target=double, args=(np.arange(3.0),))
+thread.start()
+assert compiling.wait(60)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # a lock that nobody releases would be waited for without end
+    good = False
+    try:  # what the other thread has compiled, and what is still to be compiled
+        good = all((double(np.arange(3, dtype=t)) == [0, 2, 4]).all() for t in (float, int))
+    finally:
+        os._exit(0 if good else 3)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+thread.join()
+assert status == 0, status
+assert (double(np.arange(3, dtype=np.float32)) == [0, 2, 4]).all()
+print("all have compiled")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+def test_fork_while_another_thread_compiles(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(COMPILING_FORK)
+    done = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.stdout == "all have compiled\n", done.stderr
