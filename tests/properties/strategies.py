@@ -328,6 +328,19 @@ def expanded(parameters):
     return as_full(parameters).covariances
 
 
+def are_apart(mixture):
+    """Whether all components have mass, and no two of them have merged.
+
+    Where some have, the derivative of the fixed point is singular: it is not defined, or loses as
+    many digits as the components have in common.
+    """
+    theta = mixture.parameters_
+    deviations = np.sqrt(np.einsum("kaa->ka", expanded(theta)))
+    gaps = np.abs(theta.means[:, None] - theta.means) / deviations
+    gaps = gaps.max(axis=2) + np.abs(np.log(deviations[:, None] / deviations)).max(axis=2)
+    return theta.weights.min() > 1e-6 and (gaps + np.eye(len(gaps)) > 1e-3).all()
+
+
 def assert_same_mixture(actual, expected, *, scale=1.0, rtol=1e-9, atol_weights=None):
     """Parameters equal: means and covariances relative to what is large among them."""
     names = "weights", "means", "covariances"

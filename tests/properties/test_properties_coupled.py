@@ -8,6 +8,7 @@ from properties.strategies import (
     Cloud,
     Refused,
     Untouched,
+    are_apart,
     assert_finite,
     assert_same_mixture,
     budget,
@@ -86,7 +87,7 @@ def assert_never_falls(fitter):
     assert (np.diff(bounds) >= -rounding).all(), np.diff(bounds)
 
 
-@budget(2)
+@budget(1)
 @given(pairs(), components, kinds, transport_weights, variants, st.sampled_from([1e-6, 0.05]))
 def test_a_coupled_fit_is_valid_and_never_falls(
     pair, n_components, kind, transport_weight, variant, reg_covar
@@ -123,7 +124,7 @@ def test_a_coupled_fit_is_valid_and_never_falls(
         raise AssertionError("a balanced plan moves nothing")
 
 
-@budget(2)
+@budget(1.5)
 @given(clouds(), clouds(), st.sampled_from([1, 2, (2, 3)]), kinds, transport_weights, variants)
 def test_hostile_clouds_are_fitted_or_refused(
     one, other, n_components, kind, transport_weight, variant
@@ -174,7 +175,7 @@ def test_without_transport_the_fits_are_those_of_single_mixtures(
     assert fitter.objective_ >= sum(likelihoods) - 1e-6 * (1 + np.abs(likelihoods).sum())
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), components, kinds, transport_weights, variants)
 def test_what_the_attributes_say_agrees(pair, n_components, kind, transport_weight, variant):
     X, Y = (cloud.X for cloud in pair)
@@ -206,7 +207,7 @@ def test_what_the_attributes_say_agrees(pair, n_components, kind, transport_weig
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-12)
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), components, kinds, st.sampled_from([0.0, 0.01, 1.0, 1e3]), variants)
 def test_rows_without_weight_and_threads_do_not_matter(
     pair, n_components, kind, transport_weight, variant
@@ -247,7 +248,7 @@ def test_rows_without_weight_and_threads_do_not_matter(
 
 
 @budget(1)
-@given(pairs(), kinds, st.sampled_from([0.01, 1.0, 100.0]), variants, st.integers(-240, 240))
+@given(pairs(), kinds, st.sampled_from([1e-3, 0.01, 1.0]), variants, st.integers(-240, 240))
 def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power):
     """Data in another unit, and options in its square: the same fit.
 
@@ -270,7 +271,7 @@ def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power)
             covariance_type=kind,
             transport_weight=transport_weight / unit**2,
             reg_covar=0.05 * unit**2,
-            max_iter=5,
+            max_iter=3,
             random_state=0,
             **options,
         )
@@ -342,7 +343,8 @@ def test_coupled_gradients_are_finite_linear_and_invariant(
         twice = gradients(mode, 2.0)[0]
         for one, two in zip((by_source, by_target), twice, strict=True):
             np.testing.assert_allclose(two, 2 * one, rtol=0, atol=1e-5 * size)
-        if mode == "implicit" and not variant.get("freeze_target"):
+        pair_is_apart = are_apart(fitter.source_mixture_) and are_apart(fitter.target_mixture_)
+        if mode == "implicit" and pair_is_apart and not variant.get("freeze_target"):
             # moving both clouds moves all means with them
             total = by_source.sum(axis=0) + by_target.sum(axis=0)
             expected = sum(cotangent[1].sum(axis=0) for cotangent in cotangents)

@@ -10,6 +10,7 @@ from properties.strategies import (
     Cloud,
     Refused,
     Untouched,
+    are_apart,
     assert_finite,
     budget,
     clouds,
@@ -141,7 +142,7 @@ def test_moving_all_rows_moves_all_means(cloud, kind, n_components, weighted, se
     mixture = fit(cloud, kind, n_components, weight, max_iter=3000)
     cotangent = cotangent_of(mixture, seed)
     gradients, told = outcome(lambda: mixture.vjp(cloud.X, cotangent, sample_weight=weight))
-    if mixture.converged_ and not told:
+    if mixture.converged_ and are_apart(mixture) and not told:
         size = np.abs(gradients.data).sum()
         np.testing.assert_allclose(
             gradients.data.sum(axis=0), cotangent.means.sum(axis=0), rtol=0, atol=1e-6 * size
@@ -159,7 +160,7 @@ def test_scaling_all_rows_scales_means_and_covariances(cloud, kind, n_components
         return
     cotangent = cotangent_of(mixture, seed)
     gradients, told = outcome(lambda: mixture.vjp(cloud.X, cotangent, sample_weight=weight))
-    if mixture.converged_ and not told:
+    if mixture.converged_ and are_apart(mixture) and not told:
         _, m, c = mixture.parameters_
         expected = np.vdot(m, cotangent.means) + 2 * np.vdot(c, cotangent.covariances)
         size = np.abs(gradients.data * cloud.X).sum() + abs(expected)
