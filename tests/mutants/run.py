@@ -80,16 +80,15 @@ def all_mutants():
 class Worker:
     """A copy of package and tests."""
 
-    def __init__(self, number, time_limit):
+    def __init__(self, number):
         self.folder = SCRATCH / str(number)
-        self.time_limit = time_limit
         ignored = shutil.ignore_patterns("__pycache__")
         for name in ("skgmmot", "tests"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(ROOT / name, self.folder / name, ignore=ignored)
         shutil.copy2(ROOT / "pyproject.toml", self.folder)
 
-    def outcome(self, paths, pattern):
+    def outcome(self, paths, pattern, time_limit=None):
         """Whether tests pass, fail, take too long, or cannot be run at all; and what they say."""
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         command += ["-k", pattern, *(f"tests/{path}" for path in paths.split())]
@@ -105,19 +104,19 @@ class Worker:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=self.time_limit,
+                timeout=time_limit,
             )
         except subprocess.TimeoutExpired:
             return "timeout", ""
         return {0: "passed", 1: "failed"}.get(done.returncode, "broken"), done.stdout + done.stderr
 
-    def fate(self, mutant):
+    def fate(self, mutant, time_limit):
         """What becomes of a mutant."""
         path = self.folder / "skgmmot" / mutant.file
         source, status = path.read_text(), path.stat()
         path.write_text(mutant.applied(source))
         try:
-            return self.outcome(mutant.paths, mutant.pattern)
+            return self.outcome(mutant.paths, mutant.pattern, time_limit)
         finally:
             path.write_text(source)
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # by which numba goes
@@ -145,7 +144,7 @@ def main():
     mutants = [m for m in all_mutants() if fnmatch.fnmatch(m.title, options.only)]
     if not mutants:
         sys.exit(f"No mutant matches {options.only!r}.")
-    workers = [Worker(number, options.time_limit) for number in range(options.jobs)]
+    workers = [Worker(number) for number in range(options.jobs)]
     if not options.no_baseline:
         check_baseline(workers[0], mutants)
     idle = queue.SimpleQueue()
@@ -155,7 +154,7 @@ def main():
     def judge(mutant):
         worker, started = idle.get(), time.perf_counter()
         try:
-            outcome, words = worker.fate(mutant)
+            outcome, words = worker.fate(mutant, options.time_limit)
         finally:
             idle.put(worker)
         fate = {"failed": "killed", "passed": "survived"}.get(outcome, outcome)
