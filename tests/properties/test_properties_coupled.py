@@ -124,7 +124,7 @@ def test_a_coupled_fit_is_valid_and_never_falls(
         raise AssertionError("a balanced plan moves nothing")
 
 
-@budget(1.5)
+@budget(0.8)
 @given(clouds(), clouds(), st.sampled_from([1, 2, (2, 3)]), kinds, transport_weights, variants)
 def test_hostile_clouds_are_fitted_or_refused(
     one, other, n_components, kind, transport_weight, variant
@@ -152,7 +152,7 @@ def test_hostile_clouds_are_fitted_or_refused(
     assert_valid(fitter, X, Y)
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), components, kinds, st.sampled_from([0.0, 0.05]))
 def test_without_transport_the_fits_are_those_of_single_mixtures(
     pair, n_components, kind, reg_covar

@@ -134,7 +134,7 @@ def vars_of(cloud):
     return {name: getattr(cloud, name) for name in cloud.__dataclass_fields__}
 
 
-@budget(0.6)
+@budget(0.4)
 @given(
     journeys(),
     kinds,

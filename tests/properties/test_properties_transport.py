@@ -217,7 +217,9 @@ def test_a_plan_is_finite_and_optimal_or_told(recipes, regularization):
 
 
 def dual_value(u, v, C, w, w2, reg, l0, l1):
-    """⟨(potential), weights⟩, with soft marginals and the entropy's own term."""
+    """The dual objective; components without weight play no part."""
+    u, v, C = u[w > 0], v[w2 > 0], C[np.ix_(w > 0, w2 > 0)]
+    w, w2 = w[w > 0], w2[w2 > 0]
 
     def earned(potential, weights, penalty):
         if penalty == np.inf:
