@@ -87,7 +87,7 @@ def assert_never_falls(fitter):
     assert (np.diff(bounds) >= -rounding).all(), np.diff(bounds)
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), components, kinds, transport_weights, variants, st.sampled_from([1e-6, 0.05]))
 def test_a_coupled_fit_is_valid_and_never_falls(
     pair, n_components, kind, transport_weight, variant, reg_covar
@@ -299,7 +299,7 @@ def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power)
         )
 
 
-@budget(0.4)
+@budget(0.3)
 @given(pairs(), components, kinds, st.sampled_from([0.0, 0.01, 1.0, 1e3]), variants, seeds)
 def test_coupled_gradients_are_finite_linear_and_invariant(
     pair, n_components, kind, transport_weight, variant, seed
