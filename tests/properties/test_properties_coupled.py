@@ -124,7 +124,7 @@ def test_a_coupled_fit_is_valid_and_never_falls(
         raise AssertionError("a balanced plan moves nothing")
 
 
-@budget(0.8)
+@budget(0.6)
 @given(clouds(), clouds(), st.sampled_from([1, 2, (2, 3)]), kinds, transport_weights, variants)
 def test_hostile_clouds_are_fitted_or_refused(
     one, other, n_components, kind, transport_weight, variant
@@ -247,7 +247,7 @@ def test_rows_without_weight_and_threads_do_not_matter(
                 np.testing.assert_array_equal(left, right)
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), kinds, st.sampled_from([1e-3, 0.01, 1.0]), variants, st.integers(-240, 240))
 def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power):
     """Data in another unit, and options in its square: the same fit.

@@ -186,7 +186,7 @@ def test_the_unit_of_weights_has_no_derivative(cloud, kind, n_components, mode, 
         assert terms.sum() == pytest.approx(0, abs=1e-7 * np.abs(terms).sum() + 1e-12)
 
 
-@budget(3)
+@budget(2)
 @given(
     gentle_clouds(),
     kinds,
