@@ -51,7 +51,7 @@ def combined(a, one, b, other):
     return MixtureParameters(*parts, one.covariance_type)
 
 
-@budget(5)
+@budget(3)
 @given(clouds(), kinds, st.integers(1, 4), st.sampled_from(SPREADS), modes, e_steps, seeds)
 def test_a_gradient_is_finite_or_refused(cloud, kind, n_components, spread, mode, e_step, seed):
     X, weight = cloud.X, sample_weights(cloud, spread)

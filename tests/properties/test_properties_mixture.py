@@ -128,7 +128,7 @@ def assert_consistent(mixture, X, weight=None):
     assert icl >= bic - 1e-9 * abs(bic)
 
 
-@budget(8)
+@budget(6)
 @given(clouds(), options, st.sampled_from(SPREADS), regs)
 def test_a_fit_is_valid_or_refused(cloud, options, spread, reg):
     X, weight = cloud.X, sample_weights(cloud, spread)
@@ -139,7 +139,7 @@ def test_a_fit_is_valid_or_refused(cloud, options, spread, reg):
     assert_valid(mixture, X)
 
 
-@budget(4)
+@budget(3)
 @given(clouds(), kinds, st.integers(1, 4), regs)
 def test_what_is_said_of_rows_agrees(cloud, kind, n_components, reg):
     X = cloud.X
@@ -380,7 +380,7 @@ def test_rows_of_weight_next_to_nothing_play_next_to_no_part(cloud, kind, n_comp
 # One far row
 
 
-@budget(4)
+@budget(3)
 @given(
     gentle_clouds(),
     kinds,
