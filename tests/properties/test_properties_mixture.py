@@ -189,13 +189,14 @@ def test_the_bound_never_falls(cloud, kind, n_components, acceleration, temperat
     weight = sample_weights(cloud, spread)
     if result_or_none(lambda: mixture.fit(X, sample_weight=weight)) is None:
         return
-    # a nearly flat component makes the likelihood as uncertain as its covariance is conditioned
+    # of a component that is flat to rounding, so is the likelihood uncertain
     matrices = expanded(mixture._theta)
     deviations = np.sqrt(np.einsum("kaa->ka", matrices))
     condition = np.linalg.cond(matrices / (deviations[:, :, None] * deviations[:, None])).max()
-    rounding = BOUND_ROUNDING + 10 * np.finfo(X.dtype).eps * condition
-    bounds = np.array(mixture.lower_bounds_)
-    assert (np.diff(bounds) >= -rounding * (1 + np.abs(bounds[1:]))).all(), np.diff(bounds)
+    if condition < 1e8:
+        bounds = np.array(mixture.lower_bounds_)
+        rounding = BOUND_ROUNDING * (1 + np.abs(bounds[1:]))
+        assert (np.diff(bounds) >= -rounding).all(), np.diff(bounds)
 
 
 # Invariance
