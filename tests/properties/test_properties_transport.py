@@ -63,7 +63,7 @@ def length_of(*thetas):
 # MW2 is a metric
 
 
-@budget(4)
+@budget(3)
 @given(several(1))
 def test_a_mixture_is_at_no_distance_from_itself(recipes):
     theta = recipes[0].parameters
@@ -72,7 +72,7 @@ def test_a_mixture_is_at_no_distance_from_itself(recipes):
     assert 0 <= distance <= 1e-7 * np.sqrt(np.abs(theta.covariances).max())
 
 
-@budget(4)
+@budget(3)
 @given(several(2))
 def test_distances_are_symmetric(recipes):
     a, b = (recipe.parameters for recipe in recipes)
@@ -93,7 +93,7 @@ def test_the_triangle_inequality_holds(recipes):
     assert ac <= ab + bc + 1e-7 * length_of(a, b, c)
 
 
-@budget(4)
+@budget(3)
 @given(several(2, power=0), powers)
 def test_distances_are_homogeneous(recipes, power):
     """From 1e-150 to 1e150, to 1e-12."""
@@ -180,7 +180,7 @@ def test_the_distance_is_above_that_of_means_and_below_that_of_random_pairs(reci
 # Certificates
 
 
-@budget(6)
+@budget(5)
 @given(several(2), regularizations)
 def test_a_plan_is_finite_and_optimal_or_told(recipes, regularization):
     a, b = (recipe.parameters for recipe in recipes)
@@ -217,7 +217,9 @@ def test_a_plan_is_finite_and_optimal_or_told(recipes, regularization):
 
 
 def dual_value(u, v, C, w, w2, reg, l0, l1):
-    """⟨(potential), weights⟩, with soft marginals and the entropy's own term."""
+    """The dual objective; components without weight play no part."""
+    u, v, C = u[w > 0], v[w2 > 0], C[np.ix_(w > 0, w2 > 0)]
+    w, w2 = w[w > 0], w2[w2 > 0]
 
     def earned(potential, weights, penalty):
         if penalty == np.inf:
