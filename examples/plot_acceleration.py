@@ -18,10 +18,8 @@ import numpy as np
 from sklearn.datasets import make_blobs
 
 from skgmmot import MixtureParameters
-from skgmmot.em.acceleration import accelerator
-from skgmmot.em.fixed_point import scaled_change
-from skgmmot.em.problem import em_problem
-from skgmmot.em.step import em_step
+from skgmmot.em.em_map import EMMap
+from skgmmot.em.solvers import SOLVERS
 
 clouds = [(500, 2, 3, 1.5, 1), (2000, 3, 5, 3.0, 2), (5000, 2, 6, 2.5, 3)]  # n, d, K, std, seed
 methods = {"plain EM": None, "Anderson": "anderson", "Newton-Krylov": "newton"}
@@ -32,7 +30,7 @@ def start(n, d, K, std, seed):
     means = X[np.random.default_rng(0).choice(n, K, replace=False)]
     covariances = np.array([np.diag(X.var(axis=0))] * K)
     theta = MixtureParameters(np.full(K, 1 / K), means, covariances, "full")
-    return em_problem(X, covariance_type="full", reg_covar=1e-6), theta
+    return EMMap.on(X, covariance_type="full", reg_covar=1e-6), theta
 
 
 # %%
@@ -42,15 +40,14 @@ def start(n, d, K, std, seed):
 # written out, to look at every θ on the way.
 
 
-def trace(problem, theta, acceleration, tolerance=1e-9):
+def trace(em_map, theta, acceleration, tolerance=1e-9):
     """Passes over the data, residuals and lower bounds."""
-    chooser = accelerator(acceleration)
+    solver = SOLVERS[acceleration]()
     rows, step = [], None
     while not rows or rows[-1][1] > tolerance:
-        step = em_step(problem, theta) if step is None else step
-        residual = scaled_change(step.parameters, theta)
-        rows.append((len(rows) + 1 + chooser.n_extra, residual, step.lower_bound))
-        theta, step = chooser.move(problem, theta, step, n_left=100_000)
+        step = em_map.step(theta) if step is None else step
+        rows.append((len(rows) + 1 + solver.n_extra, em_map.residual(step), step.lower_bound))
+        theta, step = solver.move(em_map, step, n_left=100_000)
     return np.array(rows).T
 
 

@@ -21,9 +21,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture, MixtureParameters
-from skgmmot.em.fixed_point import scaled_change
-from skgmmot.em.problem import em_problem
-from skgmmot.em.step import em_step, em_step_jvp
+from skgmmot.em.em_map import EMMap
 
 n_repetitions = 60
 separations = {"easy": 4.5, "medium": 3.2, "hard": 2.5}
@@ -62,10 +60,10 @@ def directions():
 
 def step_jacobian(X, theta, reg_covar):
     """∂F/∂θ at θ, of shape (30, 30), and the scaled size of F(θ) - θ."""
-    problem = em_problem(X, covariance_type="full", reg_covar=reg_covar)
-    step = em_step(problem, theta)
-    columns = [flatten(em_step_jvp(problem, theta, step, v)) for v in directions()]
-    return np.stack(columns, axis=1), scaled_change(step.parameters, theta)
+    em_map = EMMap.on(X, covariance_type="full", reg_covar=reg_covar)
+    step = em_map.step(theta)
+    columns = [flatten(em_map.jvp(step, v)) for v in directions()]
+    return np.stack(columns, axis=1), em_map.residual(step)
 
 
 # %%

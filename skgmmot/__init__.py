@@ -1,13 +1,13 @@
 """Differentiable and comparable Gaussian mixtures for scikit-learn."""
 
-from .coupled import CoupledGMMFitter
-from .entropic import SemirelaxedTransport, semirelaxed_transport
-from .flow import MixtureFlow, mixture_flow
-from .metrics import mixture_wasserstein, pairwise_mixture_wasserstein
-from .mixture import DifferentiableGaussianMixture
+from .estimators.coupled import CoupledGMMFitter
+from .estimators.mixture import DifferentiableGaussianMixture
+from .functions.barycenter import mixture_barycenter
+from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
+from .functions.flow import MixtureFlow, mixture_flow
+from .functions.mixture_transport import MixtureTransport, mixture_transport
+from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
 from .parameters import MixtureParameters
-from .transport.barycenter import mixture_barycenter
-from .transport.mixture import MixtureTransport, mixture_transport
 
 __version__ = "0.1.0.dev0"
 

@@ -3,9 +3,9 @@
 import numpy as np
 from naive import random_mixture
 
-from skgmmot import MixtureParameters
 from skgmmot.coupling.objective import CouplingProblem, starting_state, state_of
-from skgmmot.em.problem import em_problem
+from skgmmot.em.em_map import EMMap
+from skgmmot.parameters import MixtureParameters
 
 TYPES = ["full", "tied", "diag", "spherical"]
 VARIANTS = {
@@ -29,7 +29,7 @@ def random_problem(kind="full", *, reg_covar=0.1, weighted=False, seed=0, **vari
     weights = [rng.uniform(0.1, 2.0, len(X)) if weighted else None for X in clouds]
     problem = CouplingProblem(
         *(
-            em_problem(X, weight, covariance_type=kind, reg_covar=reg_covar)
+            EMMap.on(X, weight, covariance_type=kind, reg_covar=reg_covar)
             for X, weight in zip(clouds, weights, strict=True)
         ),
         transport_weight=0.1,
@@ -55,7 +55,7 @@ def separated_problem(kind="full", *, reg_covar=1e-3, seed=3, **variant):
     source = np.repeat(centers, [40, 60, 50], axis=0) + rng.normal(size=(150, 2))
     target = np.repeat(centers[:2] + [0.5, 1.0], [60, 80], axis=0) + rng.normal(size=(140, 2))
     problem = CouplingProblem(
-        *(em_problem(X, covariance_type=kind, reg_covar=reg_covar) for X in (source, target)),
+        *(EMMap.on(X, covariance_type=kind, reg_covar=reg_covar) for X in (source, target)),
         transport_weight=0.05,
         **variant,
     )

@@ -5,6 +5,9 @@ type of the data, so that `np.longdouble` gives references for tests of accuracy
 only `MixtureParameters` is known here, the structure that values are handed around in.
 """
 
+from copy import copy
+from dataclasses import replace
+
 import numpy as np
 from scipy.stats import multivariate_normal
 
@@ -70,15 +73,16 @@ def inner_product(cotangent, tangent):
     return sum(float((a * b).sum()) for a, b in zip(cotangent, tangent, strict=True))
 
 
-def in_way(problem, way):
-    """An `EMProblem` that claims such an extent of its data that it takes this way, of the two.
+def in_way(em_map, way):
+    """An `EMMap` whose data claim such an extent that it takes this way, of the two.
 
     "matrix": logits about a common point; "centered": about the means.
     """
     extent = {"matrix": 0.0, "centered": 1e10}[way]
-    feature_reach = np.full_like(problem.feature_reach, extent**2)
-    feature_reach[0] = 1.0  # the constant
-    return problem._replace(reach=np.full_like(problem.reach, extent), feature_reach=feature_reach)
+    data, summary = copy(em_map.data), em_map.data.summary
+    center = summary.center
+    data.summary = replace(summary, lowest=center - extent, highest=center + extent)
+    return replace(em_map, data=data)
 
 
 # Densities
@@ -145,7 +149,7 @@ def responsibilities(joint):
 
 
 def features(Z, covariance_type):
-    """φ(z), (n, p), in the order of the table in `skgmmot.kernels.features`."""
+    """φ(z), (n, p), in the order of the table in `skgmmot.families`."""
     d = Z.shape[1]
     columns = [np.ones_like(Z[:, 0])] + [Z[:, a] for a in range(d)]
     if covariance_type == "full":

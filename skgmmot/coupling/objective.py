@@ -45,9 +45,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..em.exponential_family import precisions_of
-from ..em.problem import EMProblem
-from ..em.step import em_step
+from ..em.em_map import EMMap
+from ..families import family_of
+from ..families.base import Family
 from ..parameters import MixtureParameters
 from ..transport.bures import nearest_rotations
 from ..transport.plans import BALANCED, mass_gradient, optimal_plan, plan_value
@@ -65,7 +65,7 @@ class OutOfDomainError(ValueError):
 class CouplingProblem(NamedTuple):
     """What stays the same from sweep to sweep.
 
-    source, target : EMProblem
+    source, target : EMMap
         Of the same covariance type; their weights are never fixed.
     transport_weight : float, τ
     reg : float, weight of the entropy of the plan
@@ -74,8 +74,8 @@ class CouplingProblem(NamedTuple):
     freeze_target : bool
     """
 
-    source: EMProblem
-    target: EMProblem
+    source: EMMap
+    target: EMMap
     transport_weight: float
     reg: float = 0.0
     penalties: tuple = BALANCED
@@ -83,8 +83,8 @@ class CouplingProblem(NamedTuple):
     freeze_target: bool = False
 
     @property
-    def covariance_type(self):
-        return self.source.covariance_type
+    def family(self) -> Family:
+        return self.source.family
 
     @property
     def reg_is_likelihood(self):
@@ -123,13 +123,11 @@ class CoupledState(NamedTuple):
 class Statistics(NamedTuple):
     """What one pass over the clouds tells.
 
-    thetas : tuple of two MixtureParameters, where it was made; with tempered weights
-    steps : tuple of two EMStep
+    steps : tuple of two EMStep, from where it was made; with tempered weights
     likelihood : float, ℓ + ℓ'
     shares, means, covariances : ndarray, s, m̂ and Ŝ of all components, those of the source first
     """
 
-    thetas: tuple
     steps: tuple
     likelihood: float
     shares: np.ndarray
@@ -162,38 +160,28 @@ class Evaluation(NamedTuple):
     factors_bar: np.ndarray
 
 
-def factors_of(theta):
-    """Cholesky factors or standard deviations of every component."""
-    kind, shape = theta.covariance_type, theta.means.shape
-    if kind in ("full", "tied"):
-        return np.broadcast_to(np.linalg.cholesky(theta.covariances), (*shape, shape[1]))
-    deviations = np.sqrt(theta.covariances)
-    return deviations if kind == "diag" else np.broadcast_to(deviations[:, None], shape)
-
-
 def state_of(source, target, plan):
     """The state of two `MixtureParameters` of one covariance type."""
+    factors = [
+        family_of(theta).factors(theta.covariances, *theta.means.shape)
+        for theta in (source, target)
+    ]
     return CoupledState(
         (source.weights, target.weights),
         np.concatenate([source.means, target.means]),
-        np.concatenate([factors_of(source), factors_of(target)]),
+        np.concatenate(factors),
         plan,
     )
 
 
-def mixtures_of(state, kind):
+def mixtures_of(state, family):
     """The two `MixtureParameters` of a state."""
     n_source = len(state.weights[0])
     parts = slice(None, n_source), slice(n_source, None)
     mixtures = []
     for part, weights in zip(parts, state.weights, strict=True):
-        factors = state.factors[part]
-        if kind in ("full", "tied"):
-            factors = factors[0] if kind == "tied" else factors
-            covariances = factors @ np.swapaxes(factors, -1, -2)
-        else:
-            covariances = (factors if kind == "diag" else factors[:, 0]) ** 2
-        mixtures.append(MixtureParameters(weights, state.means[part], covariances, kind))
+        covariances = family.of_factors(state.factors[part])
+        mixtures.append(MixtureParameters(weights, state.means[part], covariances, family.name))
     return tuple(mixtures)
 
 
@@ -214,34 +202,25 @@ def evaluate(problem, state):
 
 def statistics_of(problem, state):
     """One pass over each cloud."""
-    steps, thetas = [], []
-    mixtures = mixtures_of(state, problem.covariance_type)
+    steps, family = [], problem.family
+    mixtures = mixtures_of(state, family)
     for cloud, theta in zip((problem.source, problem.target), mixtures, strict=True):
         weights = np.maximum(theta.weights, _LEAST_WEIGHT)
         if problem.reg_is_likelihood:
-            weights = weights * np.exp(-0.5 * cloud.reg_covar * inverse_traces(theta))
+            traces = family.trace(cloud.precisions(theta).inverses, theta.n_features)
+            weights = weights * np.exp(-0.5 * cloud.reg_covar * traces)
         theta = replace(theta, weights=weights)
-        thetas.append(theta)
-        steps.append(em_step(cloud, theta))
+        steps.append(cloud.step(theta))
     updated = [step.parameters for step in steps]
     return Statistics(
-        tuple(thetas),
         tuple(steps),
         float(steps[0].lower_bound + steps[1].lower_bound),
         np.concatenate([theta.weights for theta in updated]),
         np.concatenate([theta.means for theta in updated]),
-        _of_components(updated),
+        np.concatenate(
+            [family.per_component(theta.covariances, *theta.means.shape) for theta in updated]
+        ),
     )
-
-
-def inverse_traces(theta):
-    """tr Σ_k⁻¹."""
-    kind, n_features = theta.covariance_type, theta.n_features
-    factors = precisions_of(theta.covariances, kind, n_features).factors
-    squares = factors * factors
-    if kind == "spherical":
-        return n_features * squares
-    return squares.reshape(1 if kind == "tied" else len(squares), -1).sum(axis=1)
 
 
 def evaluation_of(problem, state, statistics):
@@ -331,20 +310,6 @@ def solve_plan(problem, weights, costs, near=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return optimal_plan(*weights, costs, problem.reg, problem.penalties, near)
-
-
-def _of_components(mixtures):
-    """Ŝ of all components: matrices, or their diagonals."""
-    stack = []
-    for theta in mixtures:
-        shape = theta.means.shape
-        covariances = theta.covariances
-        if theta.covariance_type == "tied":
-            covariances = np.broadcast_to(covariances, (*shape, shape[1]))
-        elif theta.covariance_type == "spherical":
-            covariances = np.broadcast_to(covariances[:, None], shape)
-        stack.append(covariances)
-    return np.concatenate(stack)
 
 
 def _costs_and_gaps(state):

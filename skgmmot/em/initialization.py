@@ -1,141 +1,181 @@
 """Where EM starts: the responsibilities of a first M-step.
 
 All ways but ``random`` say which component each of some chosen rows belongs to; the M-step
-(`exponential_family.maximize`) makes parameters of that, as scikit-learn does.
+(`families.base.Family.maximize`) makes parameters of that, as scikit-learn does.
 """
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils.random import sample_without_replacement
 
-from ..kernels import cpu
-from ..kernels.features import features_of
-from ..kernels.threads import one_blas_thread
-from ..parameters import MixtureParameters, covariance_shape
-from .exponential_family import maximize
-from .problem import second_moment
+from ..families import FULL, SPHERICAL
+from ..numerics.threads import one_blas_thread
+from ..parameters import MixtureParameters
+from ..samples import samples_of
+from .data import second_moment
 
-_CHUNK = 65_536  # rows of which responsibilities are in memory at a time
+# Offsets this many times larger than the extent of the data hide it in squares about the origin.
+_FAR = 1e3
+_LOST = 1e-12  # eigenvalue of a correlation
 
 
-def initial_parameters(problem, n_components, init_params, init_size, random_state):
+def initial_parameters(
+    em_map, n_components, init_params, init_size, random_state, given=(None, None, None)
+):
     """Parameters from which EM starts.
 
     Parameters
     ----------
-    problem : EMProblem
+    em_map : EMMap
     n_components : int
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}
     init_size : int or None
         k-means and k-means++ look at this many random rows; None: at all of them.
     random_state : RandomState
+    given : tuple (weights, means, covariances)
+        What is not None takes the place of what is found.
 
     Returns
     -------
     theta : MixtureParameters
     """
-    X, weight = problem.X, problem.sample_weight
-    n_samples = len(X)
-    if init_params == "random":
-        return _from_random_responsibilities(problem, n_components, random_state)
-    if init_params == "random_from_data":
-        p = None if weight is None else weight / weight.sum()
-        rows = random_state.choice(n_samples, size=n_components, replace=False, p=p)
-        return _from_seeds(problem, X, weight, X[rows])
-    if init_size is not None and n_samples > max(init_size, n_components):
-        size = max(init_size, n_components)
-        rows = np.sort(sample_without_replacement(n_samples, size, random_state=random_state))
-        X, weight = X[rows], None if weight is None else weight[rows]
-    if init_params == "k-means++":
-        _, rows = kmeans_plusplus(X, n_components, sample_weight=weight, random_state=random_state)
-        return _from_seeds(problem, X, weight, X[rows])
-    return _from_kmeans(problem, X, weight, n_components, random_state)
+    if any(part is None for part in given):
+        found = _STARTS[init_params](em_map, n_components, init_size, random_state)
+        given = (own if part is None else part for own, part in zip(found, given, strict=True))
+    return MixtureParameters(*given, em_map.family.name)
 
 
-def _from_kmeans(problem, X, weight, n_components, random_state):
+def _some_samples(em_map, n_components, init_size, random_state):
+    """At most so many samples, at least as many as components."""
+    samples = em_map.samples
+    n_samples = samples.shape[0]
+    if init_size is None or n_samples <= max(init_size, n_components):
+        return samples
+    size = max(init_size, n_components)
+    index = np.sort(sample_without_replacement(n_samples, size, random_state=random_state))
+    return samples.subset(index)
+
+
+def _from_kmeans(em_map, n_components, init_size, random_state):
+    samples = _some_samples(em_map, n_components, init_size, random_state)
+    X, weight = samples.rows()
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
     # A team of OpenMP threads, once made, hangs in a forked child; one thread makes no team. And
     # threads of BLAS would go on spinning for a while where our own threads should run.
     with one_blas_thread("openmp"):
         kmeans.fit(X, sample_weight=weight)
-    centers = kmeans.cluster_centers_.astype(np.float64)
 
     def one_hot(part):
-        return kmeans.labels_[part, None] == np.arange(n_components)
+        return (kmeans.labels_[part, None] == np.arange(n_components)).astype(np.float64)
 
-    moment = None
-    if problem.covariance_type == "tied":
-        centers = problem.center[None]
-        moment = second_moment(X, weight, problem.center, problem.n_threads)
-    return _from_responsibilities(problem, X, weight, n_components, one_hot, centers, moment)
+    centers = kmeans.cluster_centers_.astype(np.float64)
+    return _maximized(em_map, samples, one_hot, centers, n_components)
 
 
-def _from_random_responsibilities(problem, n_components, random_state):
-    def uniform(part):
-        drawn = random_state.uniform(size=(len(problem.X[part]), n_components))
-        drawn = drawn.astype(problem.X.dtype).astype(np.float64)
-        return drawn / drawn.sum(axis=1, keepdims=True)
-
-    return _from_responsibilities(
-        problem,
-        problem.X,
-        problem.sample_weight,
-        n_components,
-        uniform,
-        problem.center[None],
-        problem.second_moment,
-    )
-
-
-def _from_seeds(problem, X, weight, seeds):
+def _from_seeds(em_map, samples, rows):
     """One row for each component, with equal weights.
 
     The tied covariance that scikit-learn makes of this is the second moment of all rows less that
-    of the seeds, about the origin, divided by the number of seeds.
+    of the seeds, about the origin, divided by the number of seeds. Here it is about the center
+    where the origin is so far away that nothing else would be seen.
     """
-    seeds = seeds.astype(np.float64)
+    seeds = samples.rows()[0][rows].astype(np.float64)
     reference, moment = seeds, None
-    if problem.covariance_type == "tied":
-        reference = np.zeros((1, seeds.shape[1]))
-        moment = second_moment(X, weight, reference[0], problem.n_threads)
+    if em_map.family.is_shared:
+        center, reach = em_map.data.center, em_map.data.summary.reach
+        near = np.abs(center) <= _FAR * reach
+        reference = np.where(near, 0.0, center)[None]
+        moment = second_moment(samples, reference[0])
     identity = np.eye(len(seeds))
-    return _from_responsibilities(
-        problem, seeds, None, len(seeds), lambda part: identity[part], reference, moment
+    theta = _maximized(
+        em_map, samples_of(seeds), identity.__getitem__, reference, len(seeds), moment
     )
+    if em_map.family.is_shared and _is_lost(theta.covariances):
+        return _from_nearest(em_map, samples, seeds)
+    return theta
 
 
-def _from_responsibilities(problem, X, weight, n_components, responsibilities, reference, moment):
-    """M-step of ``responsibilities(part)``, asked for slices of the rows in turn."""
-    n_features = X.shape[1]
-    kind = problem.covariance_type
-    features = features_of(kind, n_features)
-    sums = 0.0
-    for start in range(0, len(X), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        sums = sums + cpu.assigned_statistics(
-            X[part],
-            None if weight is None else weight[part],
-            responsibilities(part).astype(np.float64),
-            reference,
-            features,
-            problem.n_threads,
-        )
-    shape = covariance_shape(kind, n_components, n_features)
-    spread = problem.reach**2 + 1.0  # for a component without a single sample
-    unknown = np.broadcast_to(
-        {"full": np.diag(spread), "diag": spread}.get(kind, spread.mean()), shape
-    )
-    nothing = MixtureParameters(
+def _is_lost(covariance):
+    """Whether what clusters hold is rounding next to their distances."""
+    variances = np.diagonal(covariance)
+    if not (variances > 0).all():
+        return True
+    deviations = np.sqrt(variances)
+    correlation = covariance / deviations / deviations[:, None]
+    return not np.linalg.eigvalsh(correlation)[0] > _LOST
+
+
+def _from_nearest(em_map, samples, seeds):
+    """Each row to the seed that is nearest to it."""
+    uniform = np.full(len(seeds), 1.0 / len(seeds))
+    variances = np.full(len(seeds), (em_map.data.summary.reach**2).mean())
+    equal = MixtureParameters(uniform, seeds, variances, SPHERICAL.name)
+    labels = samples.labels(SPHERICAL.natural(equal))
+
+    def one_hot(part):
+        return (labels[part, None] == np.arange(len(seeds))).astype(np.float64)
+
+    return _maximized(em_map, samples, one_hot, seeds, len(seeds))
+
+
+def _from_plus_plus(em_map, n_components, init_size, random_state):
+    samples = _some_samples(em_map, n_components, init_size, random_state)
+    X, weight = samples.rows()
+    _, rows = kmeans_plusplus(X, n_components, sample_weight=weight, random_state=random_state)
+    return _from_seeds(em_map, samples, rows)
+
+
+def _from_random_rows(em_map, n_components, init_size, random_state):
+    X, weight = em_map.samples.rows()
+    p = None if weight is None else weight / weight.sum()
+    rows = random_state.choice(len(X), size=n_components, replace=False, p=p)
+    return _from_seeds(em_map, em_map.samples, rows)
+
+
+def _from_random_responsibilities(em_map, n_components, init_size, random_state):
+    X, _ = em_map.samples.rows()
+
+    def uniform(part):
+        drawn = random_state.uniform(size=(len(X[part]), n_components))
+        drawn = drawn.astype(X.dtype).astype(np.float64)
+        return drawn / drawn.sum(axis=1, keepdims=True)
+
+    center = em_map.data.center[None]
+    moment = em_map.data.second_moment if em_map.family.is_shared else None
+    return _maximized(em_map, em_map.samples, uniform, center, n_components, moment)
+
+
+_STARTS = {
+    "kmeans": _from_kmeans,
+    "k-means++": _from_plus_plus,
+    "random": _from_random_responsibilities,
+    "random_from_data": _from_random_rows,
+}
+
+
+def _maximized(em_map, samples, responsibilities, reference, n_components, moment=None):
+    """M-step of ``responsibilities(part)``, asked for slices of the rows in turn.
+
+    For tied covariances either about one point, with the second moment about it, or about a point
+    near each component, from which nothing cancels.
+    """
+    family, data = em_map.family, em_map.data
+    n_features = samples.shape[1]
+    features = family.features(n_features)
+    if family.is_shared and moment is None:
+        features = FULL.features(n_features)
+    sums = samples.assigned_statistics(responsibilities, reference, features)
+    nothing = MixtureParameters(  # for a component without a single sample
         np.full(n_components, 1 / n_components),
-        np.broadcast_to(problem.center, (n_components, n_features)),
-        unknown,
-        kind,
+        np.broadcast_to(data.center, (n_components, n_features)),
+        family.of_variances(data.summary.reach**2 + 1.0, n_components),
+        family.name,
     )
-    return maximize(
+    return family.maximize(
         sums,
         reference,
         nothing,
-        reg_covar=problem.reg_covar,
+        reg_covar=em_map.reg_covar,
         fixed_weights=False,
         second_moment=moment,
     )

@@ -1,7 +1,8 @@
 """What happens to one block of samples: numba functions on rows, all of it in cache.
 
 A block holds `BLOCK` samples, transposed, so that samples lie along the SIMD axis: row a of
-``rows`` (see `features`) has the a-th coordinate of every sample. The last block of the data is
+``rows`` (`skgmmot.samples.interface.Features`) has the a-th coordinate of every sample. The last
+block of the data is
 filled up with samples of weight zero, so that loops have a constant length.
 
 Two loops do nearly all of the work, `linear_forms` (Σ_f η_kf φ_f) and `weighted_sums`
@@ -16,6 +17,7 @@ from .compilation import inner
 from .elementary import exp, log
 
 BLOCK = 256
+TILE = 4  # components and features are padded to a multiple of this: the register tile
 ALIGNMENT = 8  # in float64: a cache line, the widest vector there is
 # Rows a power of two apart would compete for the same few lines of the cache.
 ROW_LENGTH = BLOCK + ALIGNMENT

@@ -30,8 +30,9 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from skgmmot.kernels.threads import effective_n_threads, one_blas_thread, run
-from skgmmot.parameters import MixtureParameters, expand_covariances
+from ..families import DIAGONAL, FULL, family_of
+from ..numerics.threads import effective_n_threads, one_blas_thread, run
+from ..parameters import MixtureParameters
 
 # Formula (2) subtracts traces and loses eps · (tr Σ + tr Σ'). Where W2² is below this
 # fraction of the traces formula (1), a sum of squares, replaces it: W2 then vanishes to
@@ -54,7 +55,25 @@ WORTH_THREADS = 1e6
 # Matrices from this many features on are worth several threads of BLAS each.
 LARGE = 256
 
+# Largest distance between Gaussians whose square, with some room, float64 can represent.
+LARGEST_DISTANCE = 1e153
+
 EPS = np.finfo(np.float64).eps
+
+
+def unit_of_length(source, target):
+    """A power of two close to the largest distance of means or standard deviation."""
+    with np.errstate(over="ignore"):
+        between_means = np.abs(source.means[:, None] - target.means).max()
+    variance = max(source.covariances.max(), target.covariances.max())  # on a diagonal
+    extent = max(between_means, np.sqrt(variance))
+    if not extent * np.sqrt(source.n_features) < LARGEST_DISTANCE:
+        raise ValueError(
+            "a and b: the squared distances between their components exceed the range of float64, "
+            f"as means differ by up to {between_means:.3g} and standard deviations are up to "
+            f"{np.sqrt(variance):.3g}. Divide the features by a common factor."
+        )
+    return float(np.ldexp(1.0, np.frexp(extent)[1]))
 
 
 def gaussian_costs(source, target, unit=1.0):
@@ -137,7 +156,7 @@ def gaussian_maps(source, target, rows, columns):
         zero = deviations == 0
         _refuse((zero & (target_deviations > 0)).any(axis=-1), rows, columns)
         scales = np.divide(target_deviations, deviations, out=np.zeros(zero.shape), where=~zero)
-        return expand_covariances(scales, "diag", len(rows), n_features)
+        return DIAGONAL.matrices(scales, len(rows), n_features)
 
     with _few_threads(n_features):
         factors = _take(square_root_factors(source), rows)
@@ -199,11 +218,10 @@ def square_root_factors(mixture):
     factors : ndarray of shape (n_components, n_features, n_features)
         A single factor, of shape (1, n_features, n_features), for tied covariances.
     """
-    covariances, kind = mixture.covariances, mixture.covariance_type
-    if kind in ("diag", "spherical"):
-        return expand_covariances(np.sqrt(covariances), kind, *mixture.means.shape)
-    if kind == "tied":
-        covariances = covariances[None]
+    covariances, family = mixture.covariances, family_of(mixture)
+    if family.is_diagonal:
+        return family.matrices(np.sqrt(covariances), *mixture.means.shape)
+    covariances = family.batch(covariances)
     deviations = np.sqrt(np.einsum("kaa->ka", covariances))[:, :, None]
     units = deviations if deviations.all() else np.where(deviations > 0, deviations, 1.0)
     correlations = covariances / units / _transpose(units)
@@ -221,7 +239,7 @@ def square_root_factors(mixture):
 
 def _factors_of_both(source, target):
     """Square root factors of two mixtures; one call for both takes half the time of two."""
-    if source.covariance_type == target.covariance_type == "full":
+    if family_of(source) is family_of(target) is FULL:
         covariances = np.concatenate([source.covariances, target.covariances])
         both = MixtureParameters(None, source.means, covariances, "full")  # means: their shape
         factors = square_root_factors(both)
@@ -231,14 +249,10 @@ def _factors_of_both(source, target):
 
 def standard_deviations(mixture):
     """Standard deviations (K, d) where all covariances are diagonal by type, else None."""
-    shape = mixture.means.shape
-    if mixture.covariance_type == "diag" or shape[1] == 1:
-        variances = mixture.covariances.reshape(-1, shape[1])
-    elif mixture.covariance_type == "spherical":
-        variances = mixture.covariances[:, None]
-    else:
+    shape, family = mixture.means.shape, family_of(mixture)
+    if not family.is_diagonal and shape[1] > 1:
         return None
-    return np.broadcast_to(np.sqrt(variances), shape)
+    return np.broadcast_to(np.sqrt(family.variances(mixture.covariances)), shape)
 
 
 def _nuclear_norms(factors, target_factors):

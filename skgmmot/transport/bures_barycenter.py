@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skgmmot.transport.bures import BLOCK_SIZE, mapped_factors
+from .bures import BLOCK_SIZE, mapped_factors
 
 # Residual at which the fixed point has converged, and the largest number of its steps. It
 # converges linearly; a condition number of 1e6 takes tens of steps.

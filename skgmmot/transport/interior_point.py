@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skgmmot.kernels.threads import one_blas_thread
+from ..numerics.threads import one_blas_thread
 
 MAX_ITER = 200
 MAX_NEWTON = 100

@@ -20,9 +20,9 @@ where A_k = Σ_l P_kl T_kl / p_k and m̄_k = Σ_l P_kl m'_l / p_k: K affine maps
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from skgmmot.kernels.threads import effective_n_threads, one_blas_thread, run
-from skgmmot.parameters import as_real
-from skgmmot.transport.bures import EPS, gaussian_maps
+from ..families import family_of
+from ..numerics.threads import effective_n_threads, one_blas_thread, run
+from .bures import EPS, gaussian_maps
 
 # Samples are taken in blocks, of this many numbers over their components and features.
 BLOCK_SIZE = 2**16
@@ -110,7 +110,7 @@ def _map_samples(X, source, target, plan, method, rng):
             moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
         return moved
 
-    affine = _affine(slopes, source.means, images, density.centre)
+    affine = _affine(slopes, source.means, images, density.center)
 
     def move(block, lifted):
         moved[block] = np.einsum("kn,kan->na", _softmax(density(lifted)), _apply(affine, lifted))
@@ -165,13 +165,13 @@ def _softmax(logits):
     return logits
 
 
-def _affine(slopes, means, images, centre):
+def _affine(slopes, means, images, center):
     """Matrices (K, n_features, n_features + 1) of the maps x → c_k + A_k (x − m_k).
 
-    They are applied to samples from a common centre, with a row of ones below them: a block is
+    They are applied to samples from a common center, with a row of ones below them: a block is
     one product of matrices then, and loses no digits far from the origin.
     """
-    offsets = images - np.einsum("kab,kb->ka", slopes, means - centre)
+    offsets = images - np.einsum("kab,kb->ka", slopes, means - center)
     return np.concatenate([slopes, offsets[:, :, None]], axis=2)
 
 
@@ -179,28 +179,27 @@ class _Density:
     """log p_k g_k(x), up to a constant, for blocks of samples."""
 
     def __init__(self, mixture, masses):
-        means, kind = mixture.means, mixture.covariance_type
+        means, family = mixture.means, family_of(mixture)
         K, d = means.shape
-        if kind in ("diag", "spherical"):
-            variances = mixture.covariances.reshape(K, -1)
-            _refuse_singular((variances <= 0).any(axis=1))
-            deviations = np.broadcast_to(np.sqrt(variances), (K, d))
+        if family.is_diagonal:
+            deviations = family.factors(mixture.covariances, K, d)
+            _refuse_singular((deviations <= 0).any(axis=1))
             whitening = np.eye(d) / deviations[:, None]
             log_volume = np.log(deviations).sum(axis=1)
         else:
-            factors = _cholesky(mixture.covariances.reshape(-1, d, d))
+            factors = _cholesky(family.batch(mixture.covariances))
             whitening = [solve_triangular(factor, np.eye(d), lower=True) for factor in factors]
             whitening = np.broadcast_to(whitening, (K, d, d))
             log_volume = np.log(np.einsum("kaa->ka", factors)).sum(axis=1)
-        self.centre = means.mean(axis=0)
-        self.whiten = _affine(whitening, means, np.zeros((K, d)), self.centre)
+        self.center = means.mean(axis=0)
+        self.whiten = _affine(whitening, means, np.zeros((K, d)), self.center)
         with np.errstate(divide="ignore"):  # a component without mass has no part in (1)
             self.offsets = np.log(masses) - log_volume
 
     def each_block(self, X, work):
         """Call ``work(block, lifted)`` for slices of the samples, in several threads.
 
-        ``lifted`` has the samples in its columns, about the centre, and a row of ones. Blocks do
+        ``lifted`` has the samples in its columns, about the center, and a row of ones. Blocks do
         not depend on the number of threads.
         """
         K, d, _ = self.whiten.shape
@@ -211,7 +210,7 @@ class _Density:
             for start in range(first * size, min(last * size, len(X)), size):
                 block = slice(start, start + size)
                 lifted = np.ones((d + 1, len(X[block])))
-                np.subtract(X[block].T, self.centre[:, None], out=lifted[:-1])
+                np.subtract(X[block].T, self.center[:, None], out=lifted[:-1])
                 work(block, lifted)
 
         run(task, n_blocks, effective_n_threads() if n_blocks >= FEW_BLOCKS else 1)
@@ -246,18 +245,3 @@ def _refuse_singular(singular):
             "no density, so no sample can be told to belong to it. Regularize the covariances of "
             "the source (reg_covar)."
         )
-
-
-def checked_samples(X, n_features):
-    """Samples as a finite matrix of floats, or an error that says what is wrong with X."""
-    X = as_real(X, "X", dtype=None)
-    if X.dtype not in (np.float32, np.float64):
-        X = X.astype(np.float64)
-    if X.ndim != 2 or X.shape[1] != n_features:
-        raise ValueError(
-            f"X must have shape (n_samples, {n_features}), as the mixtures have {n_features} "
-            f"features; got {X.shape}."
-        )
-    if not np.isfinite(X).all():
-        raise ValueError("X contains NaN or infinity; drop or impute those samples.")
-    return X

@@ -32,7 +32,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 
-from skgmmot.transport.interior_point import log_means, penalized_plan
+from .interior_point import log_means, penalized_plan
 
 # Pivots of the network simplex. A thousand components on either side need about 1e5.
 MAX_ITER = 1_000_000

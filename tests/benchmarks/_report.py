@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 import skgmmot
 from skgmmot import DifferentiableGaussianMixture
-from skgmmot.kernels.threads import effective_n_threads
+from skgmmot.numerics.threads import effective_n_threads
 
 PAUSE = 0.05  # seconds; BLAS threads spin for a while after their work
 PATIENCE = 20.0

@@ -24,7 +24,7 @@ from _report import (
 )
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skgmmot.kernels.threads import effective_n_threads
+from skgmmot.numerics.threads import effective_n_threads
 
 FEW_FEATURES = [(100_000, 2, 3), (100_000, 3, 10), (1_000_000, 2, 5)]  # n, d, K
 MANY_FEATURES = [(100_000, 16, 8), (100_000, 30, 30), (20_000, 64, 16)]

@@ -5,22 +5,18 @@ import numpy as np
 import pytest
 from coupled_problems import TYPES, VARIANTS, random_problem
 
-from skgmmot import MixtureParameters, mixture_transport
-from skgmmot.coupling.coordinates import Coordinates
-from skgmmot.coupling.objective import (
-    evaluate,
-    factors_of,
-    mixtures_of,
-    starting_state,
-    state_of,
-)
+from skgmmot import mixture_transport
+from skgmmot.coupling.coupled_coordinates import Coordinates
+from skgmmot.coupling.objective import evaluate, mixtures_of, starting_state, state_of
+from skgmmot.families import FAMILIES, family_of
+from skgmmot.parameters import MixtureParameters
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", TYPES)
 def test_objective_is_mean_log_likelihoods_less_transport(kind, weighted):
     problem, state, clouds, weights = random_problem(kind, reg_covar=0.0, weighted=weighted)
-    mixtures = mixtures_of(state, kind)
+    mixtures = mixtures_of(state, FAMILIES[kind])
     expected = 0.0
     for X, weight, theta in zip(clouds, weights, mixtures, strict=True):
         weight = np.ones(len(X)) if weight is None else weight
@@ -35,7 +31,7 @@ def test_objective_is_mean_log_likelihoods_less_transport(kind, weighted):
 def test_transport_term_is_that_of_mixture_transport(name):
     variant = VARIANTS[name]
     problem, state, _, _ = random_problem(reg_covar=0.0, **variant)
-    mixtures = mixtures_of(state, "full")
+    mixtures = mixtures_of(state, FAMILIES["full"])
     transport = mixture_transport(
         *mixtures, reg=problem.reg, reg_m=problem.penalties if "penalties" in variant else None
     )
@@ -48,7 +44,7 @@ def test_transport_term_is_that_of_mixture_transport(name):
 def test_reg_covar_is_noise_in_the_log_densities():
     problem, state, clouds, _ = random_problem(reg_covar=0.2)
     expected = 0.0
-    for X, theta in zip(clouds, mixtures_of(state, "full"), strict=True):
+    for X, theta in zip(clouds, mixtures_of(state, FAMILIES["full"]), strict=True):
         traces = np.trace(np.linalg.inv(theta.covariances), axis1=1, axis2=2)
         weights = theta.weights * np.exp(-0.1 * traces)
         tempered = MixtureParameters(weights, *tuple(theta)[1:], "full")
@@ -62,10 +58,11 @@ def test_states_keep_mixtures(kind):
     rng = np.random.default_rng(1)
     pair = [naive.random_mixture(rng, n, 2, kind) for n in (3, 2)]
     state = state_of(*pair, np.zeros((3, 2)))
-    for theta, again in zip(pair, mixtures_of(state, kind), strict=True):
+    for theta, again in zip(pair, mixtures_of(state, FAMILIES[kind]), strict=True):
         for part, other in zip(theta, again, strict=True):
             np.testing.assert_allclose(other, part, rtol=1e-14)
-        assert factors_of(theta).shape[0] == len(theta.weights)
+        factors = family_of(theta).factors(theta.covariances, *theta.means.shape)
+        assert factors.shape[0] == len(theta.weights)
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

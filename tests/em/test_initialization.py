@@ -6,10 +6,11 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
+from skgmmot.checks import as_parameters
 from skgmmot.em import initialization
+from skgmmot.em.em_map import EMMap
 from skgmmot.em.initialization import initial_parameters
-from skgmmot.em.problem import em_problem
-from skgmmot.parameters import COVARIANCE_TYPES, as_parameters
+from skgmmot.parameters import COVARIANCE_TYPES
 
 WAYS = ["kmeans", "k-means++", "random", "random_from_data"]
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -22,7 +23,7 @@ def samples(n=500, d=3, K=4, seed=0, spread=3.0):
 
 
 def start(X, kind, init_params, *, weight=None, init_size=None, seed=0, K=4, n_threads=1):
-    problem = em_problem(X, weight, covariance_type=kind, reg_covar=1e-6, n_threads=n_threads)
+    problem = EMMap.on(X, weight, covariance_type=kind, reg_covar=1e-6, n_threads=n_threads)
     return initial_parameters(problem, K, init_params, init_size, np.random.RandomState(seed))
 
 
@@ -76,7 +77,7 @@ def test_start_of_single_precision_data_is_scikit_learn_s(kind, init_params):
 @pytest.mark.parametrize("init_params", ["kmeans", "random"])
 def test_start_is_the_same_when_responsibilities_come_in_parts(kind, init_params, monkeypatch):
     X = samples()
-    monkeypatch.setattr(initialization, "_CHUNK", 128)
+    monkeypatch.setattr("skgmmot.samples.cpu._CHUNK", 128)
     expected = sklearn_start(X, kind, init_params)
     assert_same_start(start(X, kind, init_params), expected, X, 1e-10)
 

@@ -18,7 +18,7 @@ SCRIPT = """
 import numba
 import numpy as np
 from skgmmot.kernels import compilation
-from skgmmot.kernels.precision import precisions
+from skgmmot.kernels.small_matrices import precisions
 
 factors, inverses, log_det = np.empty((1, 1, 1)), np.empty((1, 1, 1)), np.empty(1)
 assert precisions(np.full((1, 1, 1), 4.0), factors, inverses, log_det) == -1
@@ -54,7 +54,7 @@ def test_kernels_are_kept_in_the_folder_the_user_names(tmp_path):
     *values, folder = run_script(tmp_path)
     assert values == ["0.5", "0.25"]
     assert Path(folder.strip()).parent == tmp_path
-    assert list(Path(folder.strip()).rglob("precision.precisions*.nbi"))
+    assert list(Path(folder.strip()).rglob("small_matrices.precisions*.nbi"))
 
 
 @pytest.fixture

@@ -32,7 +32,18 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-ROOMS = ("em", "kernels", "transport", "coupling", "estimators")
+ROOMS = (
+    "em",
+    "families",
+    "samples",
+    "kernels",
+    "numerics",
+    "transport",
+    "coupling",
+    "estimators",
+    "functions",
+    "shared",
+)
 SCRATCH = Path(tempfile.gettempdir()) / f"skgmmot-mutants-{getattr(os, 'getuid', int)()}"
 LEAST_KILLED = 0.95
 

@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from skgmmot import MixtureParameters
-from skgmmot.em.exponential_family import CollapsedComponentError
+from skgmmot.families.covariances import CollapsedComponentError
+from skgmmot.parameters import MixtureParameters
 
 TYPES = ("full", "tied", "diag", "spherical")
 seeds = st.integers(0, 2**16)
@@ -323,7 +323,7 @@ def assert_finite(*arrays):
 
 def expanded(parameters):
     """Covariance matrices (K, d, d)."""
-    from skgmmot.parameters import as_full
+    from skgmmot.checks import as_full
 
     return as_full(parameters).covariances
 

@@ -24,12 +24,12 @@ from properties.strategies import (
 
 from skgmmot import (
     DifferentiableGaussianMixture,
-    MixtureParameters,
     mixture_flow,
     mixture_wasserstein,
     semirelaxed_transport,
 )
 from skgmmot.entropic import block_coordinate_descent
+from skgmmot.parameters import MixtureParameters
 
 
 def given_mixture(cloud, n_components, kind):

@@ -23,7 +23,8 @@ from properties.strategies import (
     start_of,
 )
 
-from skgmmot import DifferentiableGaussianMixture, MixtureParameters
+from skgmmot import DifferentiableGaussianMixture
+from skgmmot.parameters import MixtureParameters
 
 modes = st.sampled_from(["implicit", "unrolled", "one_step"])
 e_steps = st.sampled_from(["softmax", "softmax", "sinkhorn"])

@@ -25,8 +25,9 @@ from properties.strategies import (
     start_of,
 )
 
-from skgmmot import DifferentiableGaussianMixture, MixtureParameters
-from skgmmot.parameters import covariance_shape
+from skgmmot import DifferentiableGaussianMixture
+from skgmmot.families import FAMILIES
+from skgmmot.parameters import MixtureParameters
 
 # Rounding of the bound, relative to its terms: the matrix way is taken where it errs by less.
 BOUND_ROUNDING = 1e-9
@@ -77,7 +78,7 @@ def assert_valid(mixture, X):
     """Finite, of the right shapes and type, weights of sum one, covariances positive definite."""
     K, d, kind = mixture.n_components, X.shape[1], mixture.covariance_type
     theta = mixture.parameters_
-    shapes = (K,), (K, d), covariance_shape(kind, K, d)
+    shapes = (K,), (K, d), FAMILIES[kind].shape(K, d)
     for part, shape in zip(theta, shapes, strict=True):
         assert part.shape == shape and part.dtype == X.dtype
     for part in (mixture.precisions_, mixture.precisions_cholesky_):

@@ -4,7 +4,8 @@ import numpy as np
 import ot
 import pytest
 
-from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters, expand_covariances
+from skgmmot.families import FAMILIES
+from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
 from skgmmot.transport import bures
 from skgmmot.transport.bures import gaussian_costs, gaussian_maps, square_root_factors
 
@@ -56,7 +57,7 @@ def naive_square_root(matrix):
 def naive_costs(a, b):
     """tr Σ + tr Σ' − 2 tr (Σ^{1/2} Σ' Σ^{1/2})^{1/2} as the textbook has it."""
     matrices, target_matrices = (
-        expand_covariances(m.covariances, m.covariance_type, *m.means.shape) for m in (a, b)
+        FAMILIES[m.covariance_type].matrices(m.covariances, *m.means.shape) for m in (a, b)
     )
     costs = np.zeros((a.n_components, b.n_components))
     for k in range(a.n_components):
@@ -206,7 +207,7 @@ def test_map_carries_source_to_target(kind, target_kind):
     rows, columns = np.array([0, 1, 3, 3]), np.array([1, 0, 0, 1])
     maps = gaussian_maps(a, b, rows, columns)
     covariances, targets = (
-        expand_covariances(m.covariances, m.covariance_type, *m.means.shape) for m in (a, b)
+        FAMILIES[m.covariance_type].matrices(m.covariances, *m.means.shape) for m in (a, b)
     )
     np.testing.assert_allclose(maps @ covariances[rows] @ maps, targets[columns], atol=1e-12)
     assert np.linalg.eigvalsh(maps).min() > 0
@@ -256,7 +257,7 @@ def test_maps_of_singular_and_regular_components_side_by_side():
 @pytest.mark.parametrize("kind", ["full", "diag"])
 def test_map_refuses_a_direction_that_only_the_target_has(kind):
     variances = np.array([[1.0, 1.0], [1.0, 0.0]])
-    covariances = variances if kind == "diag" else expand_covariances(variances, "diag", 2, 2)
+    covariances = variances if kind == "diag" else FAMILIES["diag"].matrices(variances, 2, 2)
     a = MixtureParameters(np.full(2, 0.5), np.zeros((2, 2)), covariances, kind)
     b = MixtureParameters(np.full(2, 0.5), np.zeros((2, 2)), np.ones((2, 2)), "diag")
     rows, columns = np.array([0, 1, 1]), np.array([0, 1, 0])

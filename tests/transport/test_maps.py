@@ -9,9 +9,10 @@ import pytest
 from scipy.linalg import sqrtm
 from scipy.stats import multivariate_normal
 
-from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters, as_full
+from skgmmot.checks import as_full
+from skgmmot.functions.mixture_transport import mixture_transport
+from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
 from skgmmot.transport import maps
-from skgmmot.transport.mixture import mixture_transport
 
 # Sums of weights round at 1e-16, and that mass is moved: over squared distances of about 10.
 ROUNDED_MASSES = 1e-7

@@ -1,0 +1,311 @@
+"""How a coupled fit proceeds: from checked clouds to the fitted attributes."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+
+from ..checks import as_full, as_parameters, checked_regularization, refuse_overflow
+from ..coupling.objective import CoupledState, CouplingProblem, mixtures_of, starting_state
+from ..coupling.sweeps import maximize
+from ..em.em_map import EMMap
+from ..families import FULL, family_of
+from ..families.covariances import CollapsedComponentError
+from ..functions.mixture_transport import mixture_transport
+from ..numerics.threads import effective_n_threads
+from .callbacks import FitTasks, has_callbacks, with_callbacks
+from .coupled_starts import (
+    best_of,
+    independent_fit,
+    matched_orders,
+    seeds_of,
+    starting_pairs,
+    thinned,
+)
+from .mixture import DifferentiableGaussianMixture
+from .state import forget_fit
+
+# Parameters that are those of the mixtures fitted for a start as well.
+_EM_OPTIONS = (
+    "covariance_type",
+    "tol",
+    "residual_tol",
+    "reg_covar",
+    "max_iter",
+    "init_params",
+    "init_size",
+    "weights_init",
+    "means_init",
+    "precisions_init",
+    "fixed_weights",
+    "n_jobs",
+)
+
+
+class CoupledFit:
+    """The fit itself, of an estimator with the parameters of `CoupledGMMFitter`."""
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit_clouds(self, clouds, domains, data, *, as_pair=False):
+        """Fit, and return what there is to warn of.
+
+        ``data()`` returns all rows, their domains and their weights, for callbacks.
+        """
+        frozen, n_components = self._checked_target(clouds[0].X.shape[1])
+        for cloud, n, side in zip(clouds, n_components, ("source", "target"), strict=True):
+            n_rows = len(cloud.without_zeros().X)
+            if n_rows < n or len(cloud.X) < 2:
+                raise ValueError(
+                    f"The {side} has n_samples = {n_rows} (of positive weight); it needs 2, and "
+                    f"at least as many as components, here {n}. Decrease n_components, or pass "
+                    "more rows of that domain."
+                )
+        problem = self._problem(clouds)
+        warm = self.warm_start and hasattr(self, "_state")
+        last = self._last_state(problem, frozen, n_components) if warm else None
+        forget_fit(self)
+        X, domain, weight = data() if has_callbacks(self) else (None, None, None)
+        n_runs = 1 if warm else 1 + 2 * self.n_init  # unless the best start is good enough
+        names = "run", "sweep"
+        tasks = FitTasks(self, X, weight, n_runs, sample_domain=domain, names=names)
+        self.domains_, self._fitted_as_pair = domains, as_pair
+        self._target_is_frozen = problem.freeze_target
+
+        def sweeping(problem, max_iter):
+            dtype = clouds[0].X.dtype
+            return tasks.restart(max_iter, lambda found: self._attributes(problem, found, dtype))
+
+        if warm and self.transport_weight:
+            state, failures, known, used = last, [], [], 0
+        else:
+            best, failures, thin = self._start(
+                clouds, problem, frozen, n_components, last, sweeping
+            )
+            state = best.evaluation.state
+            known = [] if thin else best.objectives
+            used = 0 if thin else len(known) - 1
+        finished = used >= self.max_iter or not self.transport_weight
+        if known and (finished or (best.converged and best.residual < self.residual_tol)):
+            result = best
+        else:
+            with sweeping(problem, self.max_iter - used) as on_sweep:
+                result = maximize(
+                    problem,
+                    state,
+                    max_iter=self.max_iter - used,
+                    tol=self.tol,
+                    residual_tol=self.residual_tol,
+                    callback=self._printing(used, on_sweep) if self.verbose else on_sweep,
+                )
+            result = result._replace(objectives=known + result.objectives[bool(known) :])
+        attributes = self._attributes(problem, result.evaluation, clouds[0].X.dtype)
+        vars(self).update(attributes)
+        self.lower_bounds_ = result.objectives
+        self.n_iter_ = len(result.objectives) - 1
+        self.converged_ = result.converged
+        self.residual_ = result.residual
+        tasks.finish(lambda: attributes)
+        return self._complaints(failures)
+
+    def _checked_target(self, n_features):
+        """The frozen target if one is given, and the numbers of components."""
+        n = self.n_components
+        pair = (n, n) if isinstance(n, Integral) else tuple(n)
+        if len(pair) != 2 or not all(_is_positive_integer(part) for part in pair):
+            raise ValueError(
+                f"n_components must be a positive integer or a pair of them; got {n!r}."
+            )
+        if _is_bool(self.freeze_target):
+            return None, pair
+        frozen = as_parameters(self.freeze_target, "freeze_target")
+        try:
+            family_of(frozen).precisions(frozen.covariances, frozen.n_features)
+        except CollapsedComponentError as error:
+            raise ValueError(
+                "freeze_target: a covariance of the mixture is not positive definite, so that "
+                "samples have no density. Pass a mixture fitted with a larger reg_covar."
+            ) from error
+        if frozen.covariance_type != self.covariance_type and self.covariance_type == FULL.name:
+            frozen = as_full(frozen)
+        if frozen.covariance_type != self.covariance_type or frozen.n_features != n_features:
+            raise ValueError(
+                f"freeze_target: the mixture has {frozen.n_features} features and "
+                f"{frozen.covariance_type} covariances; this fit has {n_features} features and "
+                f"covariance_type={self.covariance_type!r}. Pass a mixture of that type."
+            )
+        if not isinstance(n, Integral) and pair[1] != frozen.n_components:
+            raise ValueError(
+                f"freeze_target: the mixture has {frozen.n_components} components, but "
+                f"n_components={n!r}."
+            )
+        return frozen, (pair[0], frozen.n_components)
+
+    def _problem(self, clouds):
+        reg, penalties = checked_regularization(self.reg, self.reg_m)
+        sides = (
+            EMMap.on(
+                cloud.X,
+                cloud.weight,
+                covariance_type=self.covariance_type,
+                reg_covar=self.reg_covar,
+                n_threads=effective_n_threads(self.n_jobs),
+            )
+            for cloud in (cloud.without_zeros() for cloud in clouds)
+        )
+        sides = tuple(sides)
+        for side in sides:
+            refuse_overflow(side.data.summary)
+        return CouplingProblem(
+            *sides,
+            transport_weight=float(self.transport_weight),
+            reg=reg,
+            penalties=penalties,
+            fixed_weights=self.fixed_weights,
+            freeze_target=not _is_bool(self.freeze_target) or bool(self.freeze_target),
+        )
+
+    def _start(self, clouds, problem, frozen, n_components, last, sweeping):
+        """The best of all starts after some sweeps, failures, and whether rows were left out.
+
+        With a last state, which is for fits without coupling, EM goes on from there.
+        """
+        seeds = seeds_of(self.random_state, self.n_init if last is None else 1)
+        options = {name: getattr(self, name) for name in _EM_OPTIONS}
+        starts = (None, None) if last is None else mixtures_of(last, problem.family)
+        if problem.freeze_target and frozen is None:
+            frozen = starts[1] or independent_fit(clouds[1], n_components[1], options, seeds[0])
+        size = self.init_size
+        if size is not None:
+            size = max(size, *n_components)
+        coupled = problem.transport_weight > 0
+        thin = coupled and size is not None and max(len(cloud.X) for cloud in clouds) > size
+        if thin:
+            rng = check_random_state(seeds[0])
+            clouds = [thinned(cloud, size, rng) for cloud in clouds]
+            problem = self._problem(clouds)
+        pairs = [
+            pair
+            for seed in seeds
+            for pair in starting_pairs(
+                clouds,
+                n_components,
+                options,
+                seed=seed,
+                frozen=frozen,
+                coupled=coupled,
+                starts=starts,
+            )
+        ]
+        best, failures = best_of(
+            problem,
+            pairs,
+            sweeping,
+            max_iter=self.max_iter if coupled else 0,
+            tol=self.tol,
+            residual_tol=self.residual_tol,
+        )
+        return best, failures, thin
+
+    def _last_state(self, problem, frozen, n_components):
+        """The last solution, with the best plan of this fit's variant."""
+        state = self._state
+        expected = (*n_components, problem.source.samples.shape[1], self.covariance_type)
+        found = (*state.plan.shape, state.means.shape[1], self.source_mixture_.covariance_type)
+        if found != expected:
+            raise ValueError(
+                f"warm_start: the last solution has components, features and covariance type "
+                f"{found}, this fit needs {expected}. Set warm_start=False to start anew."
+            )
+        source, target = mixtures_of(state, problem.family)
+        return starting_state(problem, source, target if frozen is None else frozen)
+
+    def _printing(self, used, on_sweep):
+        def callback(n_iter, evaluation, gain, converged):
+            if (used + n_iter) % self.verbose_interval == 0:
+                print(
+                    f"  Sweep {used + n_iter}: objective {evaluation.objective:.8f}, "
+                    f"gain {gain:.3e}"
+                )
+            return on_sweep is not None and on_sweep(n_iter, evaluation, gain, converged)
+
+        return callback
+
+    def _attributes(self, problem, evaluation, dtype):
+        """The fitted attributes that are functions of a state."""
+        orders = matched_orders(evaluation.state.plan, keep_target=problem.freeze_target)
+        state = _reordered(evaluation.state, orders)
+        pair = mixtures_of(state, problem.family)
+        source, target = (self._mixture(theta, dtype) for theta in pair)
+        transport = exact = mixture_transport(*pair, reg=problem.reg, reg_m=problem.penalties)
+        if problem.reg > 0 or min(problem.penalties) < np.inf:
+            exact = mixture_transport(*pair)
+        likelihood = sum(
+            cloud.step(theta).lower_bound
+            for cloud, theta in zip((problem.source, problem.target), pair, strict=True)
+        )
+        masses = transport.plan.sum(axis=1), transport.plan.sum(axis=0)
+        return {
+            "domains_": self.domains_,
+            "_target_is_frozen": self._target_is_frozen,
+            "_state": state,
+            "source_mixture_": source,
+            "target_mixture_": target,
+            "transport_": transport,
+            "mw2_": exact.distance,
+            "objective_": likelihood - problem.transport_weight * transport.value,
+            "reweighting_": tuple(
+                np.divide(mass, theta.weights, out=np.ones_like(mass), where=theta.weights > 0)
+                for mass, theta in zip(masses, pair, strict=True)
+            ),
+        }
+
+    def _mixture(self, theta, dtype):
+        weights, means, covariances = theta
+        mixture = DifferentiableGaussianMixture.from_parameters(
+            weights,
+            means.astype(dtype),
+            covariances,
+            covariance_type=self.covariance_type,
+            reg_covar=self.reg_covar,
+            fixed_weights=self.fixed_weights,
+            random_state=self.random_state,
+            n_jobs=self.n_jobs,
+        )
+        return mixture
+
+    def _complaints(self, failures):
+        complaints = []
+        if self.max_iter and not self.converged_:
+            complaints.append(
+                f"The coupled fit did not converge in {self.n_iter_} sweeps: the residual is "
+                f"{self.residual_:.3g} (residual_tol={self.residual_tol:.3g}). Increase max_iter "
+                "or residual_tol, or scale the features."
+            )
+        if failures:
+            complaints.append(
+                f"{len(failures)} of the starts failed and were skipped; the first because: "
+                f"{failures[0]}"
+            )
+        return complaints
+
+
+def _is_bool(value):
+    return isinstance(value, (bool, np.bool_))
+
+
+def _is_positive_integer(value):
+    return isinstance(value, Integral) and not _is_bool(value) and value >= 1
+
+
+def _reordered(state, orders):
+    """The state with the components of both mixtures in other orders."""
+    source, target = orders
+    together = np.concatenate([source, len(source) + target])
+    return CoupledState(
+        (state.weights[0][source], state.weights[1][target]),
+        state.means[together],
+        state.factors[together],
+        state.plan[np.ix_(source, target)],
+    )

@@ -1,0 +1,271 @@
+"""What two coupled mixtures can do once they are fitted: move, label and score samples."""
+
+import numpy as np
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..checks import as_real, checked_weights, counted
+from ..functions.mixture_transport import mixture_transport
+from .domains import rows_of_source, two_domains
+
+_SIDES = ("source", "target")
+
+
+class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
+    """Maps, prediction, likelihood, criteria and sampling.
+
+    Mixed into estimators with the attributes ``source_mixture_``, ``target_mixture_``,
+    ``transport_`` and ``domains_``. Rows without labels are of the target, which is skada's
+    convention: what comes after the fit is of the domain that was adapted to.
+    """
+
+    def _checked(self, X, sample_domain, *, name="sample_domain", unlabelled_are_source=False):
+        """Checked data and which rows are of the source."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        if sample_domain is None:
+            return X, np.full(len(X), unlabelled_are_source)
+        return X, rows_of_source(sample_domain, X, self.domains_, name)
+
+    def _by_domain(self, X, sample_domain, of_mixture):
+        """``of_mixture(mixture, rows)`` of each domain's rows, in the order of ``X``."""
+        X, is_source = self._checked(X, sample_domain)
+        out = None
+        for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True):
+            if rows.any():
+                values = of_mixture(mixture, X[rows])
+                if out is None:
+                    out = np.zeros((len(X), *values.shape[1:]), dtype=values.dtype)
+                out[rows] = values
+        return out
+
+    @property
+    def _mixtures(self):
+        return self.source_mixture_, self.target_mixture_
+
+    def transform(self, X, *, sample_domain=None):
+        """Move the samples of the source to the target.
+
+        Each is moved by the barycentric map of the two mixtures, the mean over pairs of
+        components of their Gaussian maps (see `MixtureTransport.map`).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. Rows of the target are left as they are. None: all
+            rows are of the target, as in skada; but after `fit_pair`, which no labels were given
+            to, ``X`` is what is to be moved, and all rows are of the source.
+
+        Returns
+        -------
+        moved : ndarray of shape (n_samples, n_features), of the dtype of ``X``
+        """
+        check_is_fitted(self)
+        return self._moved(X, sample_domain, self.transport_)
+
+    def inverse_transform(self, X, *, sample_domain=None):
+        """Move samples that `transform` has moved back from the target to the source.
+
+        The barycentric map of the other direction; it undoes `transform` exactly only where a
+        single pair of components plays a part.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain from which each row came. Rows that were of the target are left as they
+            are. None: as in `transform`.
+
+        Returns
+        -------
+        moved : ndarray of shape (n_samples, n_features), of the dtype of ``X``
+        """
+        check_is_fitted(self)
+        there = self.transport_
+        back = mixture_transport(there.target, there.source, reg=there.reg, reg_m=there.reg_m[::-1])
+        return self._moved(X, sample_domain, back)
+
+    def _moved(self, X, sample_domain, transport):
+        X, is_source = self._checked(X, sample_domain, unlabelled_are_source=self._fitted_as_pair)
+        moved = X.copy()
+        if is_source.any():
+            moved[is_source] = transport.map(X[is_source], method="barycentric")
+        return moved
+
+    def predict(self, X, *, sample_domain=None):
+        """Most probable component of each sample, under the mixture of its own domain.
+
+        Components of the two mixtures that exchange the most mass have the same number.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. None: all rows are of the target.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+        """
+        return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.predict(rows))
+
+    def predict_proba(self, X, *, sample_domain=None):
+        """Probability of each component, under the mixture of the sample's own domain.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. None: all rows are of the target.
+
+        Returns
+        -------
+        responsibilities : ndarray of shape (n_samples, n_components), of the dtype of ``X``
+            With as many columns as the larger of the mixtures has components; those that the
+            other one lacks are zero.
+        """
+        width = max(mixture.n_components for mixture in self._fitted_mixtures)
+
+        def padded(mixture, rows):
+            proba = mixture.predict_proba(rows)
+            return np.pad(proba, ((0, 0), (0, width - proba.shape[1])))
+
+        return self._by_domain(X, sample_domain, padded)
+
+    @property
+    def _fitted_mixtures(self):
+        check_is_fitted(self)
+        return self._mixtures
+
+    def score_samples(self, X, *, sample_domain=None):
+        """Log-likelihood of each sample, under the mixture of its own domain.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. None: all rows are of the target.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), of the dtype of ``X``
+        """
+        return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.score_samples(rows))
+
+    def score(self, X, y=None, *, sample_domain=None, sample_weight=None):
+        """Mean over the two domains of the mean log-likelihood.
+
+        The transport penalty is left out: with it, weak coupling would always look better. Where
+        all rows are of one domain the score is the mean log-likelihood of that one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            The domain of each row, if ``sample_domain`` is not given.
+        sample_domain : array-like of shape (n_samples,), default=None
+            The domain of each row. If this and ``y`` are None all rows are of the target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None: all equal.
+
+        Returns
+        -------
+        log_likelihood : float
+        """
+        likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
+        return float(np.mean([mean for mean, *_ in likelihoods]))
+
+    def _log_likelihoods(self, X, y, sample_domain, sample_weight):
+        """Mean log-likelihood and sum of weights of each domain that is there."""
+        if sample_domain is None:
+            X, is_source = self._checked(X, y, name="y")
+        else:
+            X, is_source = self._checked(X, sample_domain)
+        weight = None
+        if sample_weight is not None:
+            checked_weights(sample_weight, X)
+            weight = as_real(sample_weight, "sample_weight")  # as counts
+        return [
+            mixture._log_likelihood(X[rows], None if weight is None else weight[rows])
+            for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True)
+            if (rows if weight is None else rows & (weight > 0)).any()
+        ]
+
+    def _n_parameters(self):
+        """Number of free parameters of both mixtures; of a frozen target there are none."""
+        free = self._mixtures[:1] if self._target_is_frozen else self._mixtures
+        return sum(mixture._n_parameters() for mixture in free)
+
+    def aic(self, X, y=None, *, sample_domain=None, sample_weight=None):
+        """Akaike information criterion of both mixtures on ``X``; the lower the better.
+
+        -2 log-likelihood + 2 · number of free parameters. The transport penalty plays no part;
+        it makes the parameters less free than their number tells.
+
+        Parameters
+        ----------
+        X, y, sample_domain, sample_weight
+            As in `score`, but the domains are needed.
+
+        Returns
+        -------
+        aic : float
+        """
+        log_likelihood, _ = self._total(X, y, sample_domain, sample_weight)
+        return -2 * log_likelihood + 2 * self._n_parameters()
+
+    def bic(self, X, y=None, *, sample_domain=None, sample_weight=None):
+        """Bayesian information criterion of both mixtures on ``X``; the lower the better.
+
+        -2 log-likelihood + log n · number of free parameters, with n the sum of the sample
+        weights of both domains.
+
+        Parameters
+        ----------
+        X, y, sample_domain, sample_weight
+            As in `score`, but the domains are needed.
+
+        Returns
+        -------
+        bic : float
+        """
+        log_likelihood, total = self._total(X, y, sample_domain, sample_weight)
+        return -2 * log_likelihood + np.log(total) * self._n_parameters()
+
+    def _total(self, X, y, sample_domain, sample_weight):
+        check_is_fitted(self)
+        two_domains(sample_domain, y, X)
+        likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
+        if len(likelihoods) < 2:
+            raise ValueError(
+                "sample_weight: at least one weight of each domain must be positive. For one "
+                "domain alone there is the criterion of source_mixture_ or target_mixture_."
+            )
+        totals = [counted(*total) for _, *total in likelihoods]
+        means = [mean for mean, *_ in likelihoods]
+        return sum(mean * n for mean, n in zip(means, totals, strict=True)), sum(totals)
+
+    def sample(self, n_samples=1, *, domain="source"):
+        """Draw samples from one of the mixtures.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        domain : {"source", "target"} or one of the labels in ``domains_``, default="source"
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Sorted by component.
+        labels : ndarray of shape (n_samples,), int64
+            The component of each sample.
+        """
+        mixtures = self._fitted_mixtures
+        for names in (self.domains_, _SIDES):
+            if domain in names:
+                return mixtures[list(names).index(domain)].sample(n_samples)
+        raise ValueError(
+            f"domain must be one of {_SIDES} or a label of the fit, {self.domains_}; got "
+            f"{domain!r}."
+        )

@@ -1,0 +1,193 @@
+"""Where a coupled fit starts: from mixtures fitted without coupling."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.random import sample_without_replacement
+
+from ..coupling.objective import starting_state
+from ..coupling.sweeps import maximize
+from ..families.covariances import CollapsedComponentError
+from .mixture import DifferentiableGaussianMixture
+
+# Sweeps from each start, at most, before the best is followed to the end, and the residual at
+# which its objective is known well enough: to about the square of that.
+_SCREENING, _SCREENING_RESIDUAL = 50, 1e-3
+# Starts with the same optimum differ by less: the first of them is taken.
+_TIE = 1e-9
+# The mixtures to start from are fitted to this residual, in so many EM steps at most.
+_EM_RESIDUAL, _EM_STEPS = 1e-3, 100
+
+
+class Cloud(NamedTuple):
+    """X of shape (n_samples, n_features), and its sample weights or None."""
+
+    X: np.ndarray
+    weight: np.ndarray | None
+
+    def without_zeros(self):
+        """The cloud without its rows of weight zero."""
+        if self.weight is None or self.weight.all():
+            return self
+        return Cloud(self.X[self.weight > 0], self.weight[self.weight > 0])
+
+
+def thinned(cloud, size, random_state):
+    """At most ``size`` random rows of a cloud; None: all of them."""
+    if size is None or len(cloud.X) <= size:
+        return cloud
+    rows = sample_without_replacement(len(cloud.X), size, random_state=random_state)
+    rows.sort()
+    return Cloud(cloud.X[rows], None if cloud.weight is None else cloud.weight[rows])
+
+
+def seeds_of(random_state, n_init):
+    """A seed for each restart; the first is ``random_state`` itself if that is a number."""
+    draws = check_random_state(random_state)
+    seeds = [int(draws.randint(np.iinfo(np.int32).max)) for _ in range(n_init)]
+    if isinstance(random_state, (int, np.integer)):
+        seeds[0] = int(random_state)
+    return seeds
+
+
+def independent_fit(cloud, n_components, options, seed, start=None):
+    """A mixture fitted to one cloud. That it did not converge is for the caller to mind.
+
+    ``start`` is a `MixtureParameters` to start from, or None for an initialization.
+    """
+    options = options | {"random_state": seed}
+    if start is None:
+        mixture = DifferentiableGaussianMixture(n_components, **options)
+    else:
+        mixture = DifferentiableGaussianMixture.from_parameters(*start, warm_start=True, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(cloud.X, sample_weight=cloud.weight)
+    return mixture.parameters_
+
+
+def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled, starts=(None, None)):
+    """Pairs of mixtures to start from.
+
+    The independent fits of the two clouds; one mixture fitted to both, used twice; and where the
+    target is frozen that mixture, used twice.
+
+    Parameters
+    ----------
+    clouds : tuple of two `Cloud`
+    n_components : tuple of two int
+    options : dict, of `DifferentiableGaussianMixture`
+    seed : int
+    frozen : MixtureParameters or None
+        The target, if it is frozen.
+    coupled : bool
+        Without a transport penalty the independent fits are all there is.
+    starts : tuple of two MixtureParameters or None, default=(None, None)
+        What the independent fits start from.
+
+    Returns
+    -------
+    pairs : list of functions that return two `MixtureParameters`
+    """
+    if coupled:
+        options = options | {
+            "max_iter": min(options["max_iter"], _EM_STEPS),
+            "residual_tol": max(options["residual_tol"], _EM_RESIDUAL),
+        }
+    fitted = {}
+
+    def fit(cloud, n, start=None):
+        key = id(cloud), n
+        if key not in fitted:
+            fitted[key] = independent_fit(cloud, n, options, seed, start)
+        return fitted[key]
+
+    def target():
+        return fit(clouds[1], n_components[1], starts[1]) if frozen is None else frozen
+
+    pairs = [lambda: (fit(clouds[0], n_components[0], starts[0]), target())]
+    if not coupled:
+        return pairs
+    both = pooled(clouds)
+    if frozen is not None:
+        pairs.append(lambda: (fit(both, n_components[0]), target()))
+        if n_components[0] == n_components[1]:
+            pairs.append(lambda: (target(), target()))
+    else:
+        pairs.append(lambda: tuple(fit(both, n) for n in n_components))
+    return pairs
+
+
+def pooled(clouds):
+    weight = None
+    if any(cloud.weight is not None for cloud in clouds):
+        ones = (np.ones(len(cloud.X)) for cloud in clouds)
+        weight = np.concatenate(
+            [
+                one if cloud.weight is None else cloud.weight
+                for one, cloud in zip(ones, clouds, strict=True)
+            ]
+        )
+    return Cloud(np.concatenate([cloud.X for cloud in clouds]), weight)
+
+
+def best_of(problem, pairs, sweeping, *, max_iter, tol, residual_tol):
+    """Sweep from every start for a while, and return the best result and the failures.
+
+    ``sweeping(problem, max_iter)`` is a context for each run, which yields its callback.
+
+    Raises
+    ------
+    CollapsedComponentError, ValueError
+        If every start failed.
+    """
+    best, failures = None, []
+    most = min(max_iter, _SCREENING)
+    for pair in pairs:
+        with sweeping(problem, most) as callback:
+            try:
+                result = maximize(
+                    problem,
+                    starting_state(problem, *pair()),
+                    max_iter=most,
+                    tol=tol,
+                    residual_tol=max(residual_tol, _SCREENING_RESIDUAL) if most else residual_tol,
+                    callback=callback,
+                )
+            except CollapsedComponentError as error:
+                failures.append(error)
+                continue
+        objective = result.evaluation.objective
+        if best is None or objective > best.evaluation.objective + _TIE * (1 + abs(objective)):
+            best = result
+    if best is None:
+        raise failures[0]
+    return best, failures
+
+
+def matched_orders(plan, *, keep_target):
+    """Orders of the components that put those that exchange the most mass at the same place.
+
+    Parameters
+    ----------
+    plan : ndarray of shape (K, L)
+    keep_target : bool
+        Whether the target keeps its order.
+
+    Returns
+    -------
+    orders : tuple of two ndarrays of int
+    """
+    rows, columns = linear_sum_assignment(plan, maximize=True)
+    if keep_target:
+        rows = rows[np.argsort(columns)]
+        return _completed(rows, plan.shape[0]), np.arange(plan.shape[1])
+    return _completed(rows, plan.shape[0]), _completed(columns, plan.shape[1])
+
+
+def _completed(order, size):
+    return np.concatenate([order, np.setdiff1d(np.arange(size), order)])

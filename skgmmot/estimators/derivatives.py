@@ -1,0 +1,355 @@
+"""The derivatives of a mixture fitted by EM, as methods of the estimator."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from ..checks import as_cotangent, as_real, checked_tol, weights_and_unit
+from ..em.adjoints import ADJOINTS, FitRecord
+from ..em.e_steps import E_STEPS
+from ..em.em_map import EMMap
+from ..numerics.threads import effective_n_threads
+from ..parameters import MixtureParameters
+from ..samples import samples_of
+from ..samples.idle import SamplesWithIdle
+from ..samples.interface import DataTangent
+
+
+class DifferentiableFit:
+    """Derivatives of the fitted parameters.
+
+    Mixed into estimators that are a `MixtureDensity`, have the options of the EM map as
+    parameters and keep the path of the fit as ``_path``.
+    """
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if "_record" in state:
+            state["_record"] = state["_record"].without_steps()
+        return state
+
+    def gradient_wrt_data(self, X, cotangent, *, mode="implicit", sample_weight=None, tol=1e-6):
+        """Gradient of a loss of the fitted parameters with respect to the data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The data of the fit.
+        cotangent : MixtureParameters or tuple (weights, means, covariances)
+            Gradient of the loss with respect to the fitted parameters, for instance from
+            ``mixture_transport(...).gradient()``. None stands for zero. Covariances have the
+            shape of ``covariances_``, or that of full ones, which are pulled back to the
+            covariance type.
+        mode : {"implicit", "unrolled", "one_step"}, default="implicit"
+            ``implicit`` differentiates the fixed point of EM, ``unrolled`` the steps that were
+            made, from initial parameters that are held constant, ``one_step`` the last step
+            only: exact for ``warm_start=True, max_iter=1``, otherwise coarse.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The sample weights of the fit.
+        tol : float, default=1e-6
+            Relative accuracy asked of ``implicit``, for the linear system and the fixed point.
+
+        Returns
+        -------
+        gradient : ndarray of shape (n_samples, n_features), of the dtype of ``X``
+
+        Raises
+        ------
+        ValueError
+            If the mode is unknown, the cotangent does not match the mixture, or ``unrolled`` is
+            given data, weights or options that are not those of the fit, or a fit whose
+            ``acceleration`` is not None.
+        RuntimeError
+            If the linear system of ``implicit`` could not be solved.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If ``implicit`` meets parameters that are not a fixed point, or a singular system.
+
+        References
+        ----------
+        Boïté et al. (2025), section 2; J. Bolte, E. Pauwels, S. Vaiter, One-step
+        differentiation of iterative algorithms, NeurIPS 2023.
+
+        Examples
+        --------
+        The mean of a single component moves with the mean of the data:
+
+        >>> import numpy as np
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 0.0], [1.0, 1.0]])
+        >>> mixture = DifferentiableGaussianMixture().fit(X)
+        >>> mixture.gradient_wrt_data(X, (None, [[1.0, 0.0]], None)).round(6) + 0.0
+        array([[0.25, 0.  ],
+               [0.25, 0.  ],
+               [0.25, 0.  ],
+               [0.25, 0.  ]])
+        """
+        gradients, complaints = self._vjp(X, cotangent, mode, sample_weight, tol, wrt_weight=False)
+        _warn_of(complaints)
+        return gradients.data
+
+    def vjp(self, X, cotangent, *, mode="implicit", sample_weight=None, tol=1e-6):
+        """Gradients of a loss of the fitted parameters with respect to all inputs of the fit.
+
+        Parameters
+        ----------
+        X, cotangent, mode, sample_weight, tol
+            As in `gradient_wrt_data`.
+
+        Returns
+        -------
+        gradients : FitCotangent
+            ``data`` and ``sample_weight`` (also where the fit had no weights: they were ones);
+            ``initial_parameters``, a `MixtureParameters` for ``unrolled``, else None; and
+            ``solve``, which for ``implicit`` tells the method, the number of products, the
+            relative residual, and whether the system was singular.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 0.0], [1.0, 0.0]])
+        >>> mixture = DifferentiableGaussianMixture().fit(X)
+        >>> gradients = mixture.vjp(X, (None, [[0.0, 1.0]], None))
+        >>> gradients.sample_weight.round(6) + 0.0
+        array([ 0.  ,  0.5 , -0.25, -0.25])
+        """
+        gradients, complaints = self._vjp(X, cotangent, mode, sample_weight, tol, wrt_weight=True)
+        _warn_of(complaints)
+        return gradients
+
+    def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight):
+        """The `FitCotangent`, and what there is to warn of."""
+        adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight)
+        result, complaints = adjoint.vjp(
+            em_map,
+            record,
+            as_cotangent(cotangent, self._theta),
+            tol=checked_tol(tol),
+            wrt_weight=wrt_weight,
+        )
+        data_bar, weight_bar = (
+            None if bar is None else _in_dtype(bar, em_map.samples.dtype)
+            for bar in rows.outward(result.data, result.sample_weight)
+        )
+        return result._replace(data=data_bar, sample_weight=weight_bar), complaints
+
+    def jvp(
+        self,
+        X,
+        tangent,
+        *,
+        mode="implicit",
+        sample_weight=None,
+        sample_weight_tangent=None,
+        tol=1e-6,
+    ):
+        """How the fitted parameters move when the data move.
+
+        Parameters
+        ----------
+        X, mode, sample_weight, tol
+            As in `gradient_wrt_data`.
+        tangent : array-like of shape (n_samples, n_features)
+            Direction in which the data move.
+        sample_weight_tangent : array-like of shape (n_samples,), default=None
+            Direction in which the sample weights move; None: not at all.
+
+        Returns
+        -------
+        tangent : MixtureParameters
+            Of the dtype of ``X``; the weights sum to zero.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 0.0], [1.0, 1.0]])
+        >>> mixture = DifferentiableGaussianMixture().fit(X)
+        >>> mixture.jvp(X, np.ones_like(X)).means.round(6)
+        array([[1., 1.]])
+        """
+        adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight)
+        shape = np.shape(X)
+        X_dot, weight_dot = _checked_direction(tangent, shape, "tangent"), None
+        if sample_weight_tangent is not None:
+            weight_dot = _checked_direction(
+                sample_weight_tangent, shape[:1], "sample_weight_tangent"
+            )
+        data_dot = rows.inward(X_dot, weight_dot)
+        result, complaints = adjoint.jvp(em_map, record, data_dot, tol=checked_tol(tol))
+        _warn_of(complaints)
+        parts = (part.astype(em_map.samples.dtype, copy=False) for part in result)
+        return MixtureParameters(*parts, self.covariance_type)
+
+    def jacobian_wrt_data(self, X, *, mode="implicit", sample_weight=None, tol=1e-6):
+        """Derivative of every fitted parameter with respect to every number of the data.
+
+        For small problems: it takes one pull-back for each parameter.
+
+        Parameters
+        ----------
+        X, mode, sample_weight, tol
+            As in `gradient_wrt_data`.
+
+        Returns
+        -------
+        jacobian : MixtureParameters
+            Each part has the shape of that part followed by (n_samples, n_features).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> X = np.array([[0.0], [2.0], [4.0]])
+        >>> mixture = DifferentiableGaussianMixture(reg_covar=0.0).fit(X)
+        >>> jacobian = mixture.jacobian_wrt_data(X)
+        >>> jacobian.covariances[0, 0, 0].ravel().round(6) + 0.0
+        array([-1.333333,  0.      ,  1.333333])
+        """
+        theta = self._theta
+        rows, told = [], []
+        for part in range(3):
+            gradients = []
+            for index in np.ndindex(tuple(theta)[part].shape):
+                parts = [np.zeros(p.shape) for p in theta]
+                parts[part][index] = 1.0
+                gradient, complaints = self._vjp(
+                    X, tuple(parts), mode, sample_weight, tol, wrt_weight=False
+                )
+                gradients.append(gradient.data)
+                told += complaints
+            shape = tuple(theta)[part].shape + gradients[0].shape
+            rows.append(np.reshape(gradients, shape))
+        _warn_of(dict.fromkeys(told))
+        return MixtureParameters(*rows, self.covariance_type)
+
+    def _differentiation(self, X, mode, sample_weight):
+        """The adjoint of a mode, the EM map of the fit on these data, its record, and `_Rows`."""
+        if mode not in ADJOINTS:
+            raise ValueError(f"mode must be one of {', '.join(map(repr, ADJOINTS))}; got {mode!r}.")
+        self._check_is_fitted()
+        X = self._validate_X(X, reset=False)
+        rows, weight = _Rows(), None
+        if sample_weight is not None:
+            weight, exponent = weights_and_unit(sample_weight, X)
+            rows = _Rows.of(weight, exponent)
+        record = self._fit_record()
+        ADJOINTS[mode].check(record, self.acceleration)
+        temperature = record.temperature or self._last_temperature
+        em_map = EMMap.of(
+            rows.samples(X, weight, effective_n_threads(self.n_jobs)),
+            self.covariance_type,
+            e_step=E_STEPS[self.e_step],
+            temperature=temperature,
+            reg_covar=self.reg_covar,
+            fixed_weights=self.fixed_weights,
+        )
+        return ADJOINTS[mode], em_map, record, rows
+
+    def _fit_record(self):
+        """What the fit has left, as far as it is still that of the parameters.
+
+        θ_T is in float64, not rounded to the dtype of the data.
+        """
+        record = getattr(self, "_record", None)
+        if record is None:
+            return FitRecord(self._theta)
+        same = all(
+            np.array_equal(exact.astype(own.dtype), own)
+            for exact, own in zip(record.end, self.parameters_, strict=True)
+        )
+        return record if same else record._replace(end=self._theta, last=None)
+
+
+class _Rows(NamedTuple):
+    """How the rows that a derivative sees lie among those of the user.
+
+    order : ndarray of int, those of weight zero last, as `fit` leaves them out; None: as they are
+    n_active : int, number of the others
+    exponent : int, of the unit of the sample weights
+    """
+
+    order: np.ndarray | None = None
+    n_active: int = 0
+    exponent: int = 0
+
+    @classmethod
+    def of(cls, weight, exponent):
+        order = None if weight.all() else np.argsort(weight == 0, kind="stable")
+        return cls(order, np.count_nonzero(weight), exponent)
+
+    def samples(self, X, weight, n_threads):
+        """`Samples` of all rows."""
+        if self.order is None:
+            return samples_of(X, weight, n_threads)
+        active, idle = np.split(self.order, [self.n_active])
+        samples = samples_of(X[active], weight[active], n_threads)
+        return SamplesWithIdle(
+            samples, samples_of(_within_reach(X[idle], samples), weight[idle], n_threads)
+        )
+
+    def inward(self, X_dot, weight_dot):
+        """The `DataTangent` of tangents of the user's rows and weights."""
+        if weight_dot is not None and self.exponent:
+            weight_dot = np.ldexp(weight_dot, -self.exponent)
+        if self.order is not None:
+            X_dot = X_dot[self.order]
+            weight_dot = None if weight_dot is None else weight_dot[self.order]
+        return DataTangent(X_dot, weight_dot)
+
+    def outward(self, data_bar, weight_bar):
+        """Cotangents of the user's rows and weights."""
+        if self.order is not None:
+            back = np.argsort(self.order)
+            data_bar = data_bar[back]
+            weight_bar = None if weight_bar is None else weight_bar[back]
+        if weight_bar is None:
+            return data_bar, None
+        with np.errstate(over="ignore"):
+            weight_bar = np.ldexp(weight_bar, -self.exponent)
+        if not np.isfinite(weight_bar).all():
+            row = int(np.flatnonzero(~np.isfinite(weight_bar))[0])
+            raise ValueError(
+                f"sample_weight: the derivative in the weight of row {row} overflows: the row "
+                "lies too far away, or the weights are too small. Leave the row out, scale the "
+                "weights, or ask for gradient_wrt_data alone."
+            )
+        return data_bar, weight_bar
+
+
+def _in_dtype(values, dtype):
+    """Values of a dtype; what is too large for it becomes its largest number."""
+    if values.dtype == dtype:
+        return values
+    largest = np.finfo(dtype).max
+    return np.clip(values, -largest, largest).astype(dtype)
+
+
+def _within_reach(X, samples):
+    """Rows no further from others than 1e100 times their extent: no derivative overflows there."""
+    summary = samples.summary()
+    reach = summary.reach.max()
+    limit = max(min(1e100 * reach, 1e150), reach)
+    with np.errstate(over="ignore"):
+        inside = np.clip(X, summary.center - limit, summary.center + limit)
+    return np.ascontiguousarray(inside, dtype=X.dtype)
+
+
+def _warn_of(complaints):
+    """Warn the caller of a public method of each."""
+    for complaint in complaints:
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
+
+
+def _checked_direction(direction, shape, name):
+    direction = np.ascontiguousarray(as_real(direction, name))
+    if direction.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}; got {direction.shape}.")
+    if not np.isfinite(direction).all():
+        raise ValueError(f"{name} contains NaN or infinity.")
+    return direction

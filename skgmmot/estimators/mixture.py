@@ -1,0 +1,400 @@
+"""DifferentiableGaussianMixture: EM as a scikit-learn estimator."""
+
+import warnings
+from contextlib import contextmanager
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
+
+from ..checks import (
+    N_JOBS,
+    RANDOM_STATE,
+    Interval,
+    checked_temperatures,
+    checked_weights,
+    initial_parts,
+    refuse_overflow,
+)
+from ..em.adjoints import FitRecord
+from ..em.e_steps import E_STEPS
+from ..em.em_map import EMMap
+from ..em.fit import complaints_of, fit
+from ..em.initialization import initial_parameters
+from ..em.solvers import solver_of
+from ..numerics.threads import effective_n_threads
+from ..parameters import COVARIANCE_TYPES
+from .callbacks import CallbackSupportMixin, FitTasks, printing, with_callbacks
+from .derivatives import DifferentiableFit
+from .prediction import MixtureDensity
+from .state import forget_fit, keeping_last_fit
+
+
+class DifferentiableGaussianMixture(
+    CallbackSupportMixin, DifferentiableFit, MixtureDensity, DensityMixin, BaseEstimator
+):
+    """Gaussian mixture fitted by EM, with gradients with respect to the data.
+
+    Takes the place of `sklearn.mixture.GaussianMixture`: the same parameters, methods and fitted
+    attributes, and, with ``residual_tol=np.inf``, the same iterates. It adds sample weights,
+    fixed weights, a stopping rule that looks at the parameters, and gradients through EM.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A covariance matrix for each component, one for all, a diagonal or a single variance.
+    tol : float, default=1e-3
+        The gain of the lower bound (mean log-likelihood) in a step must fall below this …
+    residual_tol : float, default=1e-6
+        … and the scaled change of the parameters below this, for EM to have converged. The
+        scaled change is the largest change of a weight, of a mean in standard deviations of its
+        component, and of a covariance relative to itself. The gain alone stops far too early
+        where components overlap; ``np.inf`` leaves it to the gain, as scikit-learn does.
+    reg_covar : float, default=1e-6
+        Added to the diagonal of covariances, in squared units of the data.
+    max_iter : int, default=1000
+        Number of EM steps at most, counting each pass over the data that ``acceleration``
+        makes. More than scikit-learn's 100, because ``residual_tol`` asks for more steps and a
+        step costs far less. With 0 the initial parameters are kept.
+    n_init : int, default=1
+        Number of restarts; the one with the highest lower bound is kept. A restart that fails
+        is skipped with a warning.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+        How to initialize, as in scikit-learn.
+    init_size : int or None, default=20_000
+        k-means and k-means++ look at this many random rows, because on large data they would
+        take longer than EM. None: at all rows. Up to this many rows the initialization is
+        scikit-learn's own.
+    weights_init : array-like of shape (n_components,), default=None
+        Initial weights.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Initial means.
+    precisions_init : array-like, default=None
+        Initial precisions (inverse covariances), in the shape of the covariance type.
+    fixed_weights : bool, default=False
+        Whether the weights stay at ``weights_init`` (uniform if None) throughout; Algorithm 2
+        of Boïté et al. (2025).
+    temperature : float or decreasing sequence of floats, default=1.0
+        ε in the responsibilities γ_ik ∝ w_k g_k(x_i)^(1/ε). One is EM; towards zero each sample
+        is given to one component, above one components share more. EM then climbs minus the
+        `free_energy`. With a sequence (annealing) EM settles at each temperature in turn.
+    e_step : {"softmax", "sinkhorn"}, default="softmax"
+        ``sinkhorn`` holds the masses of the responsibilities at the weights, which then stay
+        where they start: EM as balanced entropic transport. With ``fixed_weights`` it is Sinkhorn
+        EM (Mena et al. 2020), which keeps components that EM would lose. A step takes several
+        passes over the data more. Prediction is that of the mixture.
+    acceleration : {None, "anderson", "newton"}, default=None
+        ``newton`` (Newton-Krylov in a trust region, with exact derivatives) and ``anderson``
+        (Anderson mixing) take far fewer passes over the data where EM is slow, because
+        components overlap. Both begin after 20 plain steps, and refuse moves that lose
+        likelihood. None: plain EM, whose iterates are those of scikit-learn, and the only one
+        that can be unrolled; the others may climb to another maximum.
+    anderson_depth : int, default=10
+        Number of steps that ``anderson`` looks back on.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initialization and `sample`.
+    warm_start : bool, default=False
+        Whether `fit` starts from the last solution. With ``max_iter=1`` each fit is one EM step.
+    keep_path : bool, default=True
+        Whether `fit` keeps its steps, in memory only and in 4 MiB at most, which gradients of
+        mode ``unrolled`` need. A pickle leaves them out.
+    verbose : int, default=0
+        1 prints restarts and every ``verbose_interval``-th step, 2 adds times and gains.
+    verbose_interval : int, default=10
+        Number of steps between prints.
+    n_jobs : int or None, default=None
+        Number of threads. None: as many as scikit-learn's OpenMP code would use. The result
+        has the same bits for every number.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+    means_ : ndarray of shape (n_components, n_features)
+    covariances_ : ndarray
+        (n_components, n_features, n_features) if full, (n_features, n_features) if tied,
+        (n_components, n_features) if diag, (n_components,) if spherical.
+    precisions_, precisions_cholesky_ : ndarray
+        Inverse covariances, and upper triangular factors U with precision U Uᵀ.
+    parameters_ : MixtureParameters
+        The three parts together.
+    converged_ : bool
+        Whether both ``tol`` and ``residual_tol`` were met.
+    n_iter_ : int
+        Number of EM steps of the best restart.
+    n_evaluations_ : int
+        Number of its passes over the data: steps, and with ``acceleration`` also moves that
+        were refused and products with the derivative of a step. (An E-step counts once,
+        ``sinkhorn`` too.)
+    lower_bound_ : float
+        Mean log-likelihood before the last step; minus the free energy where the temperature is
+        not one, minus the value of the balanced transport with ``e_step="sinkhorn"``.
+    lower_bounds_ : list of float
+        The same before each step, at the temperature of that step.
+    marginal_error_ : float
+        Largest difference between a mass and its weight in the last E-step, for
+        ``e_step="sinkhorn"``.
+    residual_ : float
+        Scaled size of F(θ) - θ at the fitted parameters, F being an EM step.
+    n_features_in_ : int
+        Number of features of ``X``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        If X has names of columns that are all strings.
+
+    See Also
+    --------
+    mixture_wasserstein : Compares two mixtures.
+
+    Notes
+    -----
+    Parameters and results have the dtype of ``X`` (float32 or float64); sums are float64
+    inside. Memory beyond the data does not grow with the number of samples.
+
+    References
+    ----------
+    S. Boïté, E. Tanguy, J. Delon, A. Desolneux, R. Flamary. Differentiable
+    Expectation-Maximisation and applications to Gaussian mixture model optimal transport.
+    arXiv:2509.02109, 2025.
+
+    T. Vayer, E. Lasalle. A note on the relations between mixture models, maximum-likelihood and
+    entropic optimal transport. arXiv:2501.12005, 2025.
+
+    G. Mena, A. Nejatbakhsh, E. Varol, J. Niles-Weed. Sinkhorn EM: an expectation-maximization
+    algorithm based on entropic optimal transport. arXiv:2006.16548, 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgmmot import DifferentiableGaussianMixture
+    >>> X = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> mixture = DifferentiableGaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> mixture.means_
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    >>> mixture.predict([[0, 0], [12, 3]])
+    array([1, 0])
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "residual_tol": [Interval(Real, 0, None, closed="both")],
+        "reg_covar": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        "init_size": [Interval(Integral, 1, None, closed="left"), None],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "fixed_weights": ["boolean"],
+        "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "e_step": [StrOptions({"softmax", "sinkhorn"})],
+        "acceleration": [StrOptions({"anderson", "newton"}), None],
+        "anderson_depth": [Interval(Integral, 1, None, closed="left")],
+        "random_state": RANDOM_STATE,
+        "warm_start": ["boolean"],
+        "keep_path": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": N_JOBS,
+    }
+    _of_fit = (
+        "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
+        "converged_", "n_iter_", "n_evaluations_", "lower_bound_", "lower_bounds_",
+        "marginal_error_", "residual_", "_fitted_type", "_record",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        tol=1e-3,
+        residual_tol=1e-6,
+        reg_covar=1e-6,
+        max_iter=1000,
+        n_init=1,
+        init_params="kmeans",
+        init_size=20_000,
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        fixed_weights=False,
+        temperature=1.0,
+        e_step="softmax",
+        acceleration=None,
+        anderson_depth=10,
+        random_state=None,
+        warm_start=False,
+        keep_path=True,
+        verbose=0,
+        verbose_interval=10,
+        n_jobs=None,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.residual_tol = residual_tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.init_size = init_size
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.fixed_weights = fixed_weights
+        self.temperature = temperature
+        self.e_step = e_step
+        self.acceleration = acceleration
+        self.anderson_depth = anderson_depth
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.keep_path = keep_path
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.n_jobs = n_jobs
+
+    def fit(self, X, y=None, *, sample_weight=None):
+        """Fit the mixture by EM.
+
+        If it raises, the estimator is what it was before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 and float64 are kept, anything else becomes float64.
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights. A weight of two is a row given twice, of zero a row left out.
+
+        Returns
+        -------
+        self : DifferentiableGaussianMixture
+
+        Raises
+        ------
+        ValueError
+            If the data or an initial parameter cannot be used, or if in every restart a
+            component collapsed; the message names the component.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If EM did not converge, a restart failed, or a component lost all its mass.
+        """
+        with keeping_last_fit(self):
+            for message in self._fit(X, sample_weight):
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return self
+
+    def fit_predict(self, X, y=None, *, sample_weight=None):
+        """Fit the mixture and return the most probable component of each sample.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+        """
+        with keeping_last_fit(self):
+            for message in self._fit(X, sample_weight):
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            return self.predict(X)
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit(self, X, sample_weight):
+        """Fit, and return what there is to warn of."""
+        X = self._validate_X(X, reset=True, ensure_min_samples=2)
+        if sample_weight is not None:
+            sample_weight = checked_weights(sample_weight, X)
+            if not sample_weight.all():
+                X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
+        if len(X) < self.n_components:
+            raise ValueError(
+                f"Expected at least n_components={self.n_components} samples (of positive "
+                f"weight); got n_samples = {len(X)}. Decrease n_components."
+            )
+        given = initial_parts(
+            self.weights_init,
+            self.means_init,
+            self.precisions_init,
+            (self.n_components, X.shape[1]),
+            self.covariance_type,
+        )
+        if self.fixed_weights and given[0] is None:
+            given = (np.full(self.n_components, 1.0 / self.n_components), *given[1:])
+        em_map = EMMap.on(
+            X,
+            sample_weight,
+            covariance_type=self.covariance_type,
+            n_threads=effective_n_threads(self.n_jobs),
+            e_step=E_STEPS[self.e_step],
+            reg_covar=self.reg_covar,
+            fixed_weights=self.fixed_weights,
+        )
+        refuse_overflow(em_map.data.summary)
+        temperatures = checked_temperatures(self.temperature)
+        warm = self.warm_start and hasattr(self, "weights_")
+        last = self._last_solution(X.shape[1]) if warm else None
+        last_bound = getattr(self, "lower_bound_", -np.inf) if warm else -np.inf
+        forget_fit(self)
+        n_restarts = 1 if warm else self.n_init
+        tasks = FitTasks(self, X, sample_weight, n_restarts)
+        random_state = check_random_state(self.random_state)
+
+        def start():
+            if last is not None:
+                return last
+            return initial_parameters(
+                em_map, self.n_components, self.init_params, self.init_size, random_state, given
+            )
+
+        @contextmanager
+        def watching(restart):
+            if self.verbose:
+                print(f"Initialization {restart}")
+            attributes = partial(self._parameter_attributes, dtype=X.dtype)
+            with tasks.restart(self.max_iter, attributes) as on_step:
+                yield printing(self.verbose, self.verbose_interval, self.max_iter, on_step)
+
+        best = fit(
+            em_map,
+            [start] * n_restarts,
+            temperatures[-1:] if warm else temperatures,
+            watching=watching,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            residual_tol=self.residual_tol,
+            previous_bound=last_bound,
+            solver=solver_of(self.acceleration, self.anderson_depth),
+        )
+        self._keep(best, em_map, X.dtype)
+        tasks.finish(lambda: self._parameter_attributes(best.result.parameters, X.dtype))
+        return complaints_of(best, self.max_iter, self.residual_tol)
+
+    def _keep(self, best, em_map, dtype):
+        """Set the fitted attributes."""
+        result = best.result
+        self._set_parameters(result.parameters, dtype)
+        record = FitRecord.of(result, em_map)
+        self._record = record if self.keep_path else record.without_steps()
+        self.converged_ = result.converged
+        self.n_iter_ = len(result.lower_bounds)
+        self.n_evaluations_ = result.n_evaluations
+        self.lower_bound_ = best.lower_bound
+        self.lower_bounds_ = result.lower_bounds
+        self.residual_ = result.residual
+        if result.last.balance is not None:
+            self.marginal_error_ = result.last.balance.error

@@ -1,0 +1,386 @@
+"""What a Gaussian mixture can do once its parameters are known."""
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..checks import as_parameters, checked_temperatures, counted, weights_and_unit
+from ..em.densities import entropy, labels, log_density, responsibilities
+from ..em.em_map import EMMap
+from ..families import FAMILIES
+from ..numerics.threads import effective_n_threads
+from ..parameters import MixtureParameters
+from ..transport.bures import square_root_factors
+
+
+class MixtureDensity:
+    """Prediction, likelihood, criteria and sampling, also for parameters that were given.
+
+    Mixed into estimators that have the attributes ``weights_``, ``means_`` and ``covariances_``
+    and the parameters ``covariance_type``, ``random_state`` and ``n_jobs``.
+    """
+
+    @classmethod
+    def from_parameters(cls, weights, means, covariances, *, covariance_type="full", **params):
+        """A fitted estimator with given parameters, without data.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+        means : array-like of shape (n_components, n_features)
+        covariances : array-like, in the shape of ``covariance_type``
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        **params : constructor parameters
+
+        Returns
+        -------
+        mixture : DifferentiableGaussianMixture
+
+        Raises
+        ------
+        ValueError
+            If shapes do not match, weights are negative or do not sum to one, or a covariance
+            is not symmetric positive definite.
+
+        Examples
+        --------
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> mixture = DifferentiableGaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], covariance_type="spherical"
+        ... )
+        >>> mixture.predict([[1.0], [3.0]])
+        array([0, 1])
+        """
+        means = np.asarray(means)
+        dtype = np.float32 if means.dtype == np.float32 else np.float64
+        theta = as_parameters(
+            MixtureParameters(weights, means, covariances, covariance_type), "from_parameters"
+        )
+        mixture = cls(theta.n_components, covariance_type=covariance_type, **params)
+        mixture._set_parameters(theta, dtype)
+        mixture.n_features_in_ = theta.n_features
+        mixture.n_iter_ = mixture.n_evaluations_ = 0
+        mixture.lower_bounds_, mixture.converged_ = [], False
+        return mixture
+
+    @classmethod
+    def from_mixture(cls, mixture, **params):
+        """A fitted estimator with the parameters of another mixture.
+
+        Parameters
+        ----------
+        mixture : fitted estimator (for instance of scikit-learn), MixtureParameters or tuple
+        **params : constructor parameters
+
+        Returns
+        -------
+        mixture : DifferentiableGaussianMixture
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.mixture import GaussianMixture
+        >>> from skgmmot import DifferentiableGaussianMixture
+        >>> X = load_iris().data
+        >>> theirs = GaussianMixture(3, random_state=0).fit(X)
+        >>> ours = DifferentiableGaussianMixture.from_mixture(theirs)
+        >>> bool(abs(ours.score(X) - theirs.score(X)) < 1e-10)
+        True
+        """
+        weights, means, covariances = theta = as_parameters(mixture, "mixture", dtype=None)
+        return cls.from_parameters(
+            weights, means, covariances, covariance_type=theta.covariance_type, **params
+        )
+
+    @property
+    def _type(self):
+        """The covariance type of the fit, or of attributes that were set by hand."""
+        return getattr(self, "_fitted_type", self.covariance_type)
+
+    def _check_is_fitted(self):
+        """Refuse a mixture that is not fitted, or whose arrays are of another type than it says."""
+        check_is_fitted(self)
+        if self._type != self.covariance_type:
+            raise ValueError(
+                f"covariance_type was changed to {self.covariance_type!r} after a fit with "
+                f"{self._type!r}. Call fit, with warm_start=False, or set it back."
+            )
+
+    @property
+    def parameters_(self):
+        """Weights, means and covariances of the fitted mixture, as `MixtureParameters`."""
+        self._check_is_fitted()
+        return MixtureParameters(
+            self.weights_, self.means_, self.covariances_, self.covariance_type
+        )
+
+    @property
+    def _theta(self):
+        """The parameters in float64."""
+        parts = (np.asarray(part, dtype=np.float64) for part in self.parameters_)
+        return MixtureParameters(*parts, self.covariance_type)
+
+    def _last_solution(self, n_features):
+        """θ_0 of a warm start."""
+        expected = (self.n_components, n_features, self.covariance_type)
+        found = (*self.means_.shape, self._type)
+        if found != expected:
+            raise ValueError(
+                f"warm_start: the last solution has components, features and covariance type "
+                f"{found}, this fit needs {expected}. Set warm_start=False to start anew."
+            )
+        return self._theta
+
+    def _map(self, X, *, temperature=1.0):
+        """The EM map on checked data, for prediction, and θ in float64."""
+        check_is_fitted(self)
+        X = self._validate_X(X, reset=False)
+        n_threads = effective_n_threads(self.n_jobs)
+        em_map = EMMap.on(
+            X, covariance_type=self.covariance_type, temperature=temperature, n_threads=n_threads
+        )
+        return em_map, self._theta
+
+    @property
+    def _last_temperature(self):
+        return checked_temperatures(getattr(self, "temperature", 1.0))[-1]
+
+    def _validate_X(self, X, *, reset, ensure_min_samples=1):
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            order="C",
+            ensure_min_samples=ensure_min_samples,
+        )
+        return np.asarray(X)  # a plain array of a memory map
+
+    def score_samples(self, X):
+        """Log-likelihood of each sample, whatever the temperature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), of the dtype of ``X``
+            -inf where the number is too large for that.
+        """
+        em_map, theta = self._map(X)
+        with np.errstate(over="ignore"):
+            return log_density(em_map, theta).astype(em_map.samples.dtype, copy=False)
+
+    def score(self, X, y=None, *, sample_weight=None):
+        """Mean log-likelihood of the samples.
+
+        At a temperature other than one this is not what EM climbs: see `free_energy`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None: all equal.
+
+        Returns
+        -------
+        log_likelihood : float
+        """
+        return self._log_likelihood(X, sample_weight)[0]
+
+    def free_energy(self, X, *, sample_weight=None):
+        """Mean of -ε log Σ_k w_k g_k(x)^(1/ε) over the samples, at the last temperature ε.
+
+        The value of a semi-relaxed entropic transport from the samples to the components, which
+        EM at this temperature lowers (`semirelaxed_transport`). At ε = 1 it is minus `score`. With
+        ``e_step="sinkhorn"`` EM lowers that of a balanced transport instead: see ``lower_bound_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None: all equal.
+
+        Returns
+        -------
+        free_energy : float
+        """
+        temperature = self._last_temperature
+        return -temperature * self._log_likelihood(X, sample_weight, temperature=temperature)[0]
+
+    def _log_likelihood(self, X, sample_weight, *, temperature=1.0):
+        """Mean log-likelihood, the sum of the sample weights, and the exponent of its unit."""
+        em_map, theta = self._map(X, temperature=temperature)
+        return _weighted_mean(log_density(em_map, theta), em_map.samples.X, sample_weight)
+
+    def predict(self, X):
+        """Most probable component of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+        """
+        em_map, theta = self._map(X, temperature=self._last_temperature)
+        return labels(em_map, theta)
+
+    def predict_proba(self, X):
+        """Responsibilities: the probability of each component given the sample.
+
+        At a temperature ε, they are in proportion to w_k g_k(x)^(1/ε).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        responsibilities : ndarray of shape (n_samples, n_components), of the dtype of ``X``
+        """
+        em_map, theta = self._map(X, temperature=self._last_temperature)
+        proba = responsibilities(em_map, theta)
+        return proba.astype(em_map.samples.dtype, copy=False)
+
+    def sample(self, n_samples=1):
+        """Draw samples from the mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), of the dtype of ``means_``
+            Sorted by component.
+        labels : ndarray of shape (n_samples,), int64
+            The component of each sample.
+        """
+        check_is_fitted(self)
+        if isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
+        theta = self._theta
+        random_state = check_random_state(self.random_state)
+        counts = random_state.multinomial(n_samples, theta.weights / theta.weights.sum())
+        factors = square_root_factors(theta)
+        drawn = [
+            mean + random_state.standard_normal((count, len(mean))) @ factors[k % len(factors)].T
+            for k, (mean, count) in enumerate(zip(theta.means, counts, strict=True))
+        ]
+        X = np.concatenate(drawn).astype(self.means_.dtype, copy=False)
+        return X, np.repeat(np.arange(len(counts)), counts)
+
+    def _n_parameters(self):
+        """Number of free parameters."""
+        n_components, n_features = self.means_.shape
+        family = FAMILIES[self.covariance_type]
+        held = getattr(self, "fixed_weights", False) or getattr(self, "e_step", "") == "sinkhorn"
+        of_weights = 0 if held else n_components - 1
+        of_covariances = family.n_parameters(n_components, n_features)
+        return n_components * n_features + of_covariances + of_weights
+
+    def aic(self, X, *, sample_weight=None):
+        """Akaike information criterion on ``X``; the lower the better.
+
+        -2 log-likelihood + 2 · number of free parameters. Fixed weights are not counted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the samples; None: one each.
+
+        Returns
+        -------
+        aic : float
+        """
+        mean, *total = self._log_likelihood(X, sample_weight)
+        total = counted(*total)
+        return -2 * mean * total + 2 * self._n_parameters()
+
+    def bic(self, X, *, sample_weight=None):
+        """Bayesian information criterion on ``X``; the lower the better.
+
+        -2 log-likelihood + log n · number of free parameters, with n the sum of the sample
+        weights. Fixed weights are not counted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the samples; None: one each.
+
+        Returns
+        -------
+        bic : float
+        """
+        mean, *total = self._log_likelihood(X, sample_weight)
+        total = counted(*total)
+        return -2 * mean * total + np.log(total) * self._n_parameters()
+
+    def icl(self, X, *, sample_weight=None):
+        """Integrated completed likelihood criterion on ``X``; the lower the better.
+
+        BIC plus twice the entropy of the responsibilities, -2 Σ_i s_i Σ_k γ_ik log γ_ik: a
+        criterion that also asks for well-separated components (Biernacki, Celeux, Govaert 2000,
+        in the entropy form of McLachlan and Peel 2000, section 6.10).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the samples; None: one each.
+
+        Returns
+        -------
+        icl : float
+        """
+        em_map, theta = self._map(X)
+        completed = log_density(em_map, theta) - entropy(em_map, theta)
+        mean, *total = _weighted_mean(completed, em_map.samples.X, sample_weight)
+        total = counted(*total)
+        return -2 * mean * total + np.log(total) * self._n_parameters()
+
+    def _set_parameters(self, theta, dtype):
+        """Set every fitted attribute that follows from the parameters."""
+        for name, value in self._parameter_attributes(theta, dtype).items():
+            setattr(self, name, value)
+
+    def _parameter_attributes(self, theta, dtype):
+        weights, means, covariances = theta
+        factors, precisions, _ = FAMILIES[theta.covariance_type].precisions(
+            np.ascontiguousarray(covariances), theta.n_features
+        )
+        named = {
+            "weights_": weights,
+            "means_": means,
+            "covariances_": covariances,
+            "precisions_cholesky_": factors,
+            "precisions_": precisions,
+        }
+        with np.errstate(over="ignore", under="ignore"):
+            cast = {name: np.array(value, dtype=dtype, order="C") for name, value in named.items()}
+        for name in ("means_", "covariances_", "precisions_"):
+            kept = cast[name][named[name] != 0]
+            if not (np.isfinite(kept) & (kept != 0)).all():
+                raise ValueError(
+                    f"{name} holds numbers that are too large or too small for {np.dtype(dtype)}, "
+                    "the dtype of X. Scale the features, or pass X in float64."
+                )
+        return cast | {"_fitted_type": theta.covariance_type}
+
+
+def _weighted_mean(values, X, sample_weight):
+    """Mean of a number for each sample, the sum of the weights, and the exponent of its unit."""
+    with np.errstate(over="ignore"):
+        if sample_weight is None:
+            return float(values.mean()), float(len(values)), 0
+        weight, exponent = weights_and_unit(sample_weight, X)
+        if not weight.all():  # left out, infinite or not
+            values, weight = values[weight > 0], weight[weight > 0]
+        total = float(weight.sum())
+        return float(values @ weight / total), total, exponent

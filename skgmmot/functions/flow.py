@@ -1,0 +1,342 @@
+"""Points that flow down a loss of the mixture fitted to them (Boïté et al. 2025, Algorithm 3).
+
+With θ(X) the mixture that EM fits to n points X, and mixtures μ_j with weights λ_j,
+
+    L(X) = Σ_j λ_j MW2²(θ(X), μ_j),        x_i ← x_i − η · n ∂L/∂x_i.
+
+One point moves θ by 1/n of its own motion: the factor n makes the step a property of the
+mixtures. For a single component that flows to a mean m', n ∂L/∂x_i = 2 (m − m'), so that
+gradient descent with η = 1/2 would be there in one step, whatever the number of points.
+"""
+
+import math
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import StrOptions, validate_params
+
+from ..checks import RANDOM_STATE, Interval, as_parameters
+from ..estimators.mixture import DifferentiableGaussianMixture
+from ..families import family_of
+from ..parameters import MixtureParameters
+from .barycenter import checked_mixtures
+from .mixture_transport import mixture_transport
+
+# Decay of Adam's two averages (Kingma and Ba 2015).
+DECAY, DECAY_OF_SQUARES = 0.9, 0.999
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureFlow:
+    """Where points have flowed to, as `mixture_flow` returns it.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The moved points.
+    mixture : DifferentiableGaussianMixture
+        The mixture fitted to them, with the parameters of the estimator given.
+    losses : ndarray of shape (n_steps + 1,)
+        The loss before each step, of the step's batch, and after the last, of all points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgmmot import mixture_flow
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> flow = mixture_flow(X, ([1.0], [[3.0, 0.0]], [4.0]), n_steps=50, random_state=0)
+    >>> flow.X.shape, flow.losses.shape
+    ((100, 2), (51,))
+    """
+
+    X: np.ndarray
+    mixture: DifferentiableGaussianMixture
+    losses: np.ndarray
+
+
+@validate_params(
+    {
+        "X": ["array-like"],
+        "estimator": [None, DifferentiableGaussianMixture],
+        "optimizer": [StrOptions({"adam", "gd"})],
+        "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "batch_fraction": [Interval(Real, 0, 1, closed="right")],
+        "mode": [StrOptions({"implicit", "unrolled", "one_step"})],
+        "warm_start": ["boolean"],
+        "callback": [None, callable],
+        "random_state": RANDOM_STATE,
+    },
+    prefer_skip_nested_validation=True,
+)
+def mixture_flow(
+    X,
+    target,
+    *,
+    estimator=None,
+    reg=0.0,
+    reg_m=None,
+    target_weights=None,
+    optimizer="adam",
+    learning_rate=None,
+    n_steps=200,
+    batch_fraction=1.0,
+    mode="one_step",
+    warm_start=True,
+    callback=None,
+    random_state=None,
+):
+    """Move points down the MW2 loss of the mixture fitted to them.
+
+    Each step fits a mixture to the points, takes the gradient of its loss with respect to every
+    point through EM, and moves the points against it (Algorithm 3 of [1]_, with its defaults).
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The points at the start; float32 and float64 are kept, anything else becomes float64.
+        They are copied.
+    target : mixture or list of mixtures
+        Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
+        or a tuple ``(weights, means, covariances)``. A list is several of these: the points
+        then flow to their barycenter (section 5.1 of [1]_).
+    estimator : DifferentiableGaussianMixture, default=None
+        How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
+        many components as the target has (the largest number, if there are several), full
+        covariances with ``reg_covar`` 1e-4 times the target's largest variance, below which a
+        flat component would have a steep gradient, and free weights. Fixed weights keep
+        components from starving, but misfit clusters of other sizes: the loss can then be small
+        while the points are far from the target's samples.
+    reg, reg_m
+        Entropic and marginal relaxation of the loss, as in `mixture_transport`.
+    target_weights : array-like of shape (n_targets,), default=None
+        Weights λ of several targets: non-negative, sum to one. None: all the same.
+    optimizer : {"adam", "gd"}, default="adam"
+        ``gd`` moves a point by ``learning_rate * n_samples`` times its gradient: by its share of
+        the gradient of its component, however many points there are. ``adam`` [2]_ moves each
+        coordinate by about ``learning_rate``, or less where it is nearly there: steep gradients
+        of nearly flat components need no care. A point that is not in a batch rests, and so do
+        its averages.
+    learning_rate : float, default=None
+        For ``gd`` a number without unit; 0.5 would move a single component to its target at
+        once, and None is 0.1. For ``adam`` a length in units of ``X``; None is 0.05 times the
+        distance at the start (the root of the first loss), so that 20 steps could cover it.
+    n_steps : int, default=200
+        Number of steps.
+    batch_fraction : float, default=1.0
+        Fraction of the points, drawn anew without replacement, that each step looks at and
+        moves (section 4.4 of [1]_).
+    mode : {"one_step", "implicit", "unrolled"}, default="one_step"
+        How to differentiate EM, as in `DifferentiableGaussianMixture.gradient_wrt_data`.
+    warm_start : bool, default=True
+        Whether EM starts from the last step's mixture. With ``one_step`` it then makes a single
+        step, of which the gradient is exact: a mixture that follows the points, and the cheapest
+        flow. With other modes it goes on to ``max_iter`` or convergence, which is near. False:
+        each step starts from the initialization of the estimator.
+    callback : callable, default=None
+        Called before each move as ``callback(step, X, mixture, loss)``, with the points (a
+        read-only view: copy what you keep) and the mixture fitted to them or to a batch of them.
+        The flow stops there if it returns True.
+    random_state : int, RandomState instance or None, default=None
+        Draws the batches, and seeds the default estimator.
+
+    Returns
+    -------
+    flow : MixtureFlow
+        ``X``, the moved points; ``mixture``, fitted to them; ``losses``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not valid, or the numbers of features differ.
+    RuntimeError
+        If EM cannot be fitted to the points any more, or their mixture not be compared, for
+        instance because they have run away: the learning rate is too large.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If fits did not converge, once, with their number and the largest residual; not for the
+        single EM steps of a warm start. What else the fits and plans have to tell is passed on.
+
+    See Also
+    --------
+    mixture_barycenter : The barycenter of mixtures, without points.
+
+    References
+    ----------
+    .. [1] Boïté, S., Tanguy, E., Delon, J., Desolneux, A., Flamary, R., "Differentiable
+       Expectation-Maximisation and applications to Gaussian mixture model optimal transport",
+       arXiv:2509.02109, 2025.
+    .. [2] Kingma, D. P., Ba, J., "Adam: a method for stochastic optimization", ICLR 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgmmot import mixture_flow
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-2, 1, (100, 2)), rng.normal(2, 1, (100, 2))])
+    >>> target = ([0.5, 0.5], [[5.0, 0.0], [9.0, 0.0]], [1.0, 0.2])
+    >>> flow = mixture_flow(X, target, optimizer="gd", n_steps=100, random_state=0)
+    >>> bool(flow.losses[-1] < 1e-3 * flow.losses[0])
+    True
+    """
+    X = check_array(X, dtype=[np.float64, np.float32], copy=True, ensure_min_samples=2)
+    targets, lam = _checked_targets(target, target_weights, X.shape[1])
+    rng = check_random_state(random_state)
+    if estimator is None:
+        estimator = _default_estimator(X, targets, random_state)
+    mixture = clone(estimator)
+    follows = warm_start and mode == "one_step"
+    fits = _Fits(silent=follows)
+    batch_size = math.ceil(batch_fraction * len(X))
+    shown = X.view()
+    shown.flags.writeable = False
+    with warnings.catch_warnings():
+        # Told once, below. One filter around all steps lets what else is said repeat itself once.
+        warnings.filterwarnings("ignore", "EM did not converge", ConvergenceWarning)
+        if warm_start:
+            fits.fit(mixture, X, moves=0)
+            mixture.set_params(warm_start=True, max_iter=1 if follows else estimator.max_iter)
+        losses, descend = [], None
+        for step in range(n_steps):
+            whole = batch_size == len(X)
+            rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
+            batch = X[rows]
+            fits.fit(mixture, batch, moves=step)
+            with _blamed_on_the_flow(step):
+                loss, cotangent = _loss(mixture, targets, lam, reg, reg_m)
+            if callback is not None and callback(step, shown, mixture, loss):
+                break
+            losses.append(loss)
+            gradient = mixture.gradient_wrt_data(batch, cotangent, mode=mode)
+            gradient *= batch_size
+            if descend is None:
+                rate = learning_rate or _default_rate(optimizer, loss)
+                descend = _descent(optimizer, X, rate, n_steps, whole)
+            descend(rows, gradient)
+        fits.fit(mixture, X, moves=len(losses))
+        with _blamed_on_the_flow(len(losses)):
+            losses.append(_loss(mixture, targets, lam, reg, reg_m)[0])
+    fits.report()
+    mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
+    return MixtureFlow(X, mixture, np.array(losses))
+
+
+def _checked_targets(target, target_weights, n_features):
+    """The targets that have weight, and their weights."""
+    several = isinstance(target, list)
+    if target_weights is not None and not several:
+        raise ValueError("target_weights are for a list of targets; target is not a list.")
+    targets = target if several else [as_parameters(target, "target")]
+    targets, lam = checked_mixtures(targets, target_weights, names=("target", "target_weights"))
+    if targets[0].n_features != n_features:
+        raise ValueError(
+            f"target must have the {n_features} features of X; it has {targets[0].n_features}."
+        )
+    return targets, lam
+
+
+def _default_estimator(X, targets, random_state):
+    largest = max(
+        np.linalg.eigvalsh(matrices).max()
+        for matrices in (family_of(t).matrices(t.covariances, *t.means.shape) for t in targets)
+    )
+    return DifferentiableGaussianMixture(
+        max(target.n_components for target in targets),
+        reg_covar=float(1e-4 * largest or 1e-6 * X.var()),  # points have no variance
+        random_state=random_state,
+    )
+
+
+@contextmanager
+def _blamed_on_the_flow(moves):
+    """Points that have moved are no input of the caller's: say what may have become of them."""
+    try:
+        yield
+    except ValueError as error:
+        if not moves:
+            raise
+        raise RuntimeError(
+            f"EM or transport failed after {moves} steps of the flow. If the points have run away, "
+            f"decrease learning_rate; if a component has become flat, increase reg_covar. {error}"
+        ) from error
+
+
+class _Fits:
+    """EM fits, whose failures to converge are told once for all of them."""
+
+    def __init__(self, silent):
+        self.silent = silent
+        self.n_fits = self.n_failures = 0
+        self.residual = 0.0
+
+    def fit(self, mixture, X, moves):
+        with _blamed_on_the_flow(moves):
+            mixture.fit(X)
+        self.n_fits += 1
+        if not mixture.converged_:
+            self.n_failures += 1
+            self.residual = max(self.residual, mixture.residual_)
+
+    def report(self):
+        if self.n_failures and not self.silent:
+            warnings.warn(
+                f"EM did not converge in {self.n_failures} of {self.n_fits} fits of the flow: "
+                f"the largest residual is {self.residual:.3g}. Increase max_iter or residual_tol "
+                "of the estimator, or let mode='one_step' with warm_start=True follow the points.",
+                ConvergenceWarning,
+                stacklevel=4,  # above validate_params
+            )
+
+
+def _loss(mixture, targets, lam, reg, reg_m):
+    """Σ_j λ_j MW2²(θ, μ_j), or its variant, and its cotangent of θ."""
+    loss, parts = 0.0, (0.0, 0.0, 0.0)
+    for target, weight in zip(targets, lam, strict=True):
+        transport = mixture_transport(mixture, target, reg=reg, reg_m=reg_m)
+        loss += float(weight) * transport.value
+        gradient = transport.gradient("source")
+        parts = [total + weight * part for total, part in zip(parts, gradient, strict=True)]
+    return loss, MixtureParameters(*parts, mixture.covariance_type)
+
+
+def _default_rate(optimizer, loss):
+    return 0.1 if optimizer == "gd" else 0.05 * (math.sqrt(loss) or 1.0)
+
+
+def _descent(optimizer, X, rate, n_steps, whole):
+    """A function of rows and their gradient that moves these rows of X."""
+    if optimizer == "gd":
+
+        def descend(rows, gradient):
+            gradient *= rate
+            X[rows] -= gradient
+
+        return descend
+
+    mean, square = np.zeros_like(X), np.zeros_like(X)
+    # How often each row has moved: one number for all, unless there are batches.
+    moves = np.zeros((1, 1) if whole else (len(X), 1), dtype=np.intp)
+    t = np.arange(1, n_steps + 1)
+    bias = np.sqrt(1 - DECAY_OF_SQUARES**t)
+    rates = (rate * bias / (1 - DECAY**t)).astype(X.dtype)
+    # Adam's ε, in units of X as the gradient is. A point that is nearer to its place than a step
+    # moves as in gradient descent, and rounding is not scaled up to whole steps.
+    floors = (rate * bias).astype(X.dtype)
+
+    def descend(rows, gradient):
+        mean[rows] += (1 - DECAY) * (gradient - mean[rows])
+        square[rows] += (1 - DECAY_OF_SQUARES) * (gradient**2 - square[rows])
+        step = mean[rows] / (np.sqrt(square[rows]) + floors[moves[rows]])
+        step *= rates[moves[rows]]
+        X[rows] -= step
+        moves[rows] += 1
+
+    return descend

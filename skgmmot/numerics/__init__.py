@@ -1,0 +1,1 @@
+"""What several rooms calculate with: threads, packing, linear systems."""

@@ -1,0 +1,268 @@
+"""Samples in a NumPy array: numba kernels over blocks of them, run by a pool of threads.
+
+The data are cut into segments, the segments into blocks. Neither cut depends on the number of
+threads, each segment has sums of its own, and these are added in order: results have the same
+bits for every number of threads. Memory beyond the data is that of the segments' sums.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from ..kernels import compiled, compiled_derivatives
+from ..kernels.blocks import BLOCK, TILE
+from ..numerics.threads import run
+from .interface import DataCotangent, Overlaps, Statistics, Summary
+
+_SEGMENT_COST = 120e3  # nanoseconds of work of which half is worth waking a thread for
+_MAX_SEGMENTS = 64
+_MAX_SUMS_BYTES = 2**23
+_CHUNK = 65_536  # rows of which responsibilities are in memory at a time
+_UNWEIGHTED = np.zeros(0)
+_NO_DENSITY = np.zeros(0)
+_NO_RESPONSIBILITIES = np.zeros((0, 0))
+_NO_LABELS = np.zeros(0, dtype=np.int64)
+_NO_ROWS = np.zeros((0, 0))
+_NO_SUMS = np.zeros((0, 0, 0))
+
+
+def _read_only(array):
+    """A read-only view, so that a kernel is compiled for one kind of array only."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _padded_size(size):
+    """The next multiple of the register tile."""
+    return -(-size // TILE) * TILE
+
+
+def _padded(coefficients, shape):
+    """Coefficients, or sums, among zeros."""
+    out = np.zeros((_padded_size(shape[0]), _padded_size(shape[1])))
+    out[: shape[0], : shape[1]] = coefficients
+    return out
+
+
+@lru_cache(maxsize=256)
+def _pairs_of(features):
+    """The pairs of rows of some features, padded to whole tiles."""
+    pairs = np.zeros((2, _padded_size(features.size)), dtype=np.int64)
+    pairs[:, : features.size] = features.pairs
+    return _read_only(pairs)
+
+
+@lru_cache(maxsize=256)
+def _segments(n_samples, n_features, shape=(0, 0)):
+    """Row numbers at which segments start and end, whole blocks each."""
+    n_components, size = shape
+    n_blocks = -(-n_samples // BLOCK)
+    cost = n_blocks * BLOCK * (n_components * (0.05 * size + 0.7) + n_features)
+    limit = min(_MAX_SEGMENTS, max(8, _MAX_SUMS_BYTES // (8 * n_components * size + 1)))
+    wanted = 1
+    while wanted < limit and wanted * _SEGMENT_COST < cost:
+        wanted *= 2
+    wanted = min(wanted, n_blocks)
+    bounds = BLOCK * (np.arange(wanted + 1) * n_blocks // wanted)
+    bounds[-1] = n_samples
+    bounds.flags.writeable = False
+    return bounds
+
+
+class CpuSamples:
+    """`Samples` in a NumPy array.
+
+    Parameters
+    ----------
+    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64
+    sample_weight : ndarray of shape (n_samples,), float64, positive; or None
+    n_threads : int, default=1
+    """
+
+    def __init__(self, X, sample_weight=None, n_threads=1):
+        self.X, self.sample_weight, self.n_threads = X, sample_weight, n_threads
+        self.shape, self.dtype = X.shape, X.dtype
+        weight = _UNWEIGHTED if sample_weight is None else sample_weight
+        self._data = _read_only(X), _read_only(weight)
+
+    def _each_segment(self, shape, allocate, task):
+        """Run ``task(bounds, first, last, *buffers)``, and return the buffers.
+
+        ``allocate(n_segments)`` makes the buffers.
+        """
+        bounds = _segments(*self.shape, shape)
+        buffers = allocate(len(bounds) - 1)
+        if len(bounds) == 2:
+            task(bounds, *buffers)
+            return buffers
+
+        def run_task(first, last):
+            task(bounds[first : last + 1], *(buffer[first:last] for buffer in buffers))
+
+        run(run_task, len(bounds) - 1, self.n_threads)
+        return buffers
+
+    def summary(self):
+        """`Samples.summary`."""
+        n_samples, n_features = self.shape
+        sums, lowest, highest, checks = self._each_segment(
+            (0, 0),
+            lambda n_segments: np.zeros((4, n_segments, n_features)),
+            lambda bounds, *out: compiled.summary(*self._data, bounds, *out),
+        )
+        weight = self.sample_weight
+        return Summary(
+            n_samples,
+            float(n_samples if weight is None else weight.sum()),
+            sums.sum(axis=0),
+            lowest.min(axis=0),
+            highest.max(axis=0),
+            checks.sum(axis=0),
+        )
+
+    def statistics(self, logits, *, origin=None):
+        """`Samples.statistics`."""
+        arguments, shape = self._arguments(logits, origin)
+        sums, log_likelihood = self._each_segment(
+            shape,
+            lambda n_segments: (np.zeros((n_segments, *shape)), np.zeros(n_segments)),
+            lambda bounds, *out: compiled.statistics(*arguments, bounds, *out),
+        )
+        return Statistics(_unpadded(sums, logits), float(log_likelihood.sum()))
+
+    def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
+        """`Samples.statistics_jvp`."""
+        arguments, shape = self._arguments(logits, origin)
+        coefficients_dot = _padded(coefficients_dot, logits.coefficients.shape)
+        X_dot, weight_dot = (None, None) if data_dot is None else data_dot
+        moved = (
+            _read_only(_NO_ROWS if X_dot is None else X_dot),
+            _read_only(_UNWEIGHTED if weight_dot is None else weight_dot),
+        )
+        (sums,) = self._each_segment(
+            shape,
+            lambda n_segments: (np.zeros((n_segments, *shape)),),
+            lambda bounds, out: compiled_derivatives.statistics_jvp(
+                *arguments, coefficients_dot, *moved, bounds, out
+            ),
+        )
+        return _unpadded(sums, logits)
+
+    def statistics_vjp(self, logits, sums_bar, *, origin=None, wrt_logits=True, data_bar=None):
+        """`Samples.statistics_vjp`."""
+        arguments, shape = self._arguments(logits, origin)
+        sums_bar = _padded(sums_bar, logits.coefficients.shape)
+        X_bar, weight_bar = _NO_ROWS, _NO_DENSITY
+        if data_bar is not None:
+            X_bar = data_bar.X
+            weight_bar = _NO_DENSITY if data_bar.sample_weight is None else data_bar.sample_weight
+        (sums,) = self._each_segment(
+            shape,
+            lambda n_segments: (np.zeros((n_segments, *shape)) if wrt_logits else _NO_SUMS,),
+            lambda bounds, out: compiled_derivatives.statistics_vjp(
+                *arguments, sums_bar, bounds, out, X_bar, weight_bar
+            ),
+        )
+        return _unpadded(sums, logits) if wrt_logits else None
+
+    def assigned_statistics(self, responsibilities, reference, features):
+        """`Samples.assigned_statistics`."""
+        total = 0.0
+        for part, chunk in self.chunks():
+            total = total + chunk._assigned(responsibilities(part), reference, features)
+        return total
+
+    def _assigned(self, responsibilities, reference, features):
+        n_components = responsibilities.shape[1]
+        shape = _padded_size(n_components), _padded_size(features.size)
+        arguments = (responsibilities, reference, _pairs_of(features), features.has_squared_norm)
+        (sums,) = self._each_segment(
+            shape,
+            lambda n_segments: (np.zeros((n_segments, *shape)),),
+            lambda bounds, out: compiled.assigned_statistics(*self._data, *arguments, bounds, out),
+        )
+        return sums.sum(axis=0)[:n_components, : features.size]
+
+    def overlaps(self, logits):
+        """`Samples.overlaps`."""
+        (arguments, shape), n_components = self._arguments(logits, None), len(logits.coefficients)
+        sums, masses, log_likelihood = self._each_segment(
+            shape,
+            lambda n_segments: (
+                np.zeros((n_segments, n_components, n_components)),
+                np.zeros((n_segments, n_components)),
+                np.zeros(n_segments),
+            ),
+            lambda bounds, *out: compiled.overlaps(*arguments[:-1], bounds, *out),
+        )
+        lower = sums.sum(axis=0)
+        shared = lower + np.tril(lower, -1).T
+        return Overlaps(shared, masses.sum(axis=0), float(log_likelihood.sum()))
+
+    def log_densities(self, logits):
+        """`Samples.log_densities`."""
+        out = np.empty(self.shape[0])
+        self._densities(logits, out, _NO_RESPONSIBILITIES, _NO_LABELS)
+        return out
+
+    def responsibilities(self, logits):
+        """`Samples.responsibilities`."""
+        out = np.empty((self.shape[0], len(logits.coefficients)))
+        self._densities(logits, _NO_DENSITY, out, _NO_LABELS)
+        return out
+
+    def labels(self, logits):
+        """`Samples.labels`."""
+        out = np.empty(self.shape[0], dtype=np.int64)
+        self._densities(logits, _NO_DENSITY, _NO_RESPONSIBILITIES, out)
+        return out
+
+    def _densities(self, logits, *out):
+        arguments, shape = self._arguments(logits, None)
+        arguments = arguments[:1] + arguments[2:-1]  # no sample weights, no origin
+        self._each_segment(
+            shape,
+            lambda n_segments: (),
+            lambda bounds: compiled.densities(*arguments, bounds, *out),
+        )
+
+    def chunks(self):
+        """`Samples.chunks`."""
+        for start in range(0, self.shape[0], _CHUNK):
+            part = slice(start, start + _CHUNK)
+            yield part, self.subset(part)
+
+    def zero_cotangent(self, *, wrt_weight=False):
+        """`Samples.zero_cotangent`."""
+        return DataCotangent(np.zeros(self.shape), np.zeros(self.shape[0]) if wrt_weight else None)
+
+    def rows(self):
+        """`Samples.rows`."""
+        return self.X, self.sample_weight
+
+    def subset(self, index):
+        """`Samples.subset`."""
+        weight = None if self.sample_weight is None else self.sample_weight[index]
+        return CpuSamples(self.X[index], weight, self.n_threads)
+
+    def _arguments(self, logits, origin):
+        """What the kernels take: data, logits as plain arrays, origin; and the padded shape."""
+        coefficients = _padded(logits.coefficients, logits.coefficients.shape)
+        arguments = (
+            *self._data,
+            logits.reference,
+            coefficients,
+            logits.factors,
+            _pairs_of(logits.features),
+            logits.features.has_squared_norm,
+            len(logits.coefficients),
+            logits.reference if origin is None else np.array(origin, order="C"),
+        )
+        return arguments, coefficients.shape
+
+
+def _unpadded(sums, logits):
+    """The total of the segments' sums, without what was padded."""
+    n_components, size = logits.coefficients.shape
+    return (sums[0] if len(sums) == 1 else sums.sum(axis=0))[:n_components, :size]

@@ -1,0 +1,140 @@
+"""`acceleration` as an option of the estimator."""
+
+import pickle
+
+import naive
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import ConvergenceWarning
+
+from skgmmot import DifferentiableGaussianMixture
+
+METHODS = ["anderson", "newton"]
+all_methods = pytest.mark.parametrize("acceleration", METHODS)
+
+
+def clouds(dtype=np.float64):
+    return make_blobs(300, 2, centers=3, cluster_std=1.5, random_state=1)[0].astype(dtype)
+
+
+def mixture_of(acceleration, **params):
+    params = {"residual_tol": 1e-9, "max_iter": 10_000, "random_state": 0} | params
+    return DifferentiableGaussianMixture(3, acceleration=acceleration, **params)
+
+
+@all_methods
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("fixed_weights", [False, True])
+def test_it_ends_where_em_ends(acceleration, covariance_type, fixed_weights):
+    X = clouds()
+    weight = np.random.default_rng(0).uniform(0.5, 2.0, size=len(X))
+    params = {"covariance_type": covariance_type, "fixed_weights": fixed_weights}
+    plain = mixture_of(None, **params).fit(X, sample_weight=weight)
+    fast = mixture_of(acceleration, **params).fit(X, sample_weight=weight)
+    assert fast.converged_ and fast.residual_ < 1e-9
+    # k-means starts close enough for all to find the same maximum
+    assert naive.errors(fast.parameters_, plain.parameters_) < 1e-5
+    assert plain.n_evaluations_ == plain.n_iter_
+    if plain.n_iter_ > 60:
+        assert fast.n_evaluations_ < plain.n_iter_
+        assert fast.n_iter_ == len(fast.lower_bounds_) < fast.n_evaluations_ + 1
+
+
+@all_methods
+def test_a_warm_start_goes_on(acceleration):
+    X = clouds()
+    mixture = mixture_of(acceleration, warm_start=True).fit(X)
+    first = mixture.parameters_
+    mixture.fit(X)
+    assert mixture.n_iter_ <= 2 and mixture.converged_
+    assert naive.errors(mixture.parameters_, first) < 1e-7
+
+
+@all_methods
+def test_single_precision_is_kept(acceleration):
+    mixture = mixture_of(acceleration, residual_tol=1e-6).fit(clouds(np.float32))
+    exact = mixture_of(acceleration, residual_tol=1e-6).fit(clouds())
+    assert mixture.means_.dtype == np.float32 and mixture.converged_
+    assert naive.errors(mixture.parameters_, exact.parameters_) < 1e-3
+
+
+@all_methods
+def test_the_same_bits_for_every_number_of_threads(acceleration):
+    X = clouds()
+    one, two = (mixture_of(acceleration, n_jobs=n).fit(X) for n in (1, 2))
+    for a, b in zip(one.parameters_, two.parameters_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@all_methods
+def test_implicit_gradients_are_those_of_the_fixed_point(acceleration):
+    X = clouds()
+    plain, fast = (mixture_of(a, residual_tol=1e-11).fit(X) for a in (None, acceleration))
+    cotangent = naive.random_cotangent(np.random.default_rng(1), plain.parameters_)
+    expected = plain.gradient_wrt_data(X, cotangent)
+    actual = fast.gradient_wrt_data(X, cotangent)
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@all_methods
+def test_one_step_gradients_are_those_of_the_last_step(acceleration):
+    X = clouds()
+    fast = mixture_of(acceleration).fit(X)
+    previous = fast._record.previous
+    last = DifferentiableGaussianMixture(
+        3,
+        weights_init=previous.weights,
+        means_init=previous.means,
+        precisions_init=np.linalg.inv(previous.covariances),
+        max_iter=1,
+        random_state=0,
+    )
+    with pytest.warns(ConvergenceWarning):
+        last.fit(X)
+    assert naive.errors(fast.parameters_, last.parameters_) < 1e-9
+    cotangent = naive.random_cotangent(np.random.default_rng(2), fast.parameters_)
+    np.testing.assert_allclose(
+        fast.gradient_wrt_data(X, cotangent, mode="one_step"),
+        last.gradient_wrt_data(X, cotangent, mode="unrolled"),
+        atol=1e-9,
+    )
+
+
+@all_methods
+def test_unrolled_needs_plain_steps(acceleration):
+    X = clouds()
+    mixture = mixture_of(acceleration).fit(X)
+    cotangent = (np.ones(3), None, None)
+    for call in [mixture.gradient_wrt_data, mixture.vjp]:
+        with pytest.raises(ValueError, match="needs a fit with acceleration=None"):
+            call(X, cotangent, mode="unrolled")
+    with pytest.raises(ValueError, match="needs a fit with acceleration=None"):
+        mixture.jvp(X, X, mode="unrolled")
+
+
+@all_methods
+def test_a_fit_that_runs_out_of_passes_says_so(acceleration):
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        mixture = mixture_of(acceleration, max_iter=24, residual_tol=1e-14).fit(clouds())
+    assert mixture.n_evaluations_ == 24 >= mixture.n_iter_
+
+
+def test_depth_reaches_anderson():
+    X = clouds()
+    counts = {
+        depth: mixture_of("anderson", anderson_depth=depth).fit(X).n_evaluations_
+        for depth in (1, 10)
+    }
+    assert counts[1] != counts[10]
+
+
+@all_methods
+def test_a_fit_can_be_pickled(acceleration):
+    X = clouds()
+    mixture = mixture_of(acceleration).fit(X)
+    again = pickle.loads(pickle.dumps(mixture))
+    cotangent = (np.ones(3), None, None)
+    np.testing.assert_array_equal(
+        mixture.gradient_wrt_data(X, cotangent), again.gradient_wrt_data(X, cotangent)
+    )

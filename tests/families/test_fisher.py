@@ -1,0 +1,84 @@
+"""Coordinates for Krylov solvers."""
+
+import naive
+import numpy as np
+import pytest
+
+from skgmmot.em.em_map import EMMap
+from skgmmot.em.fit import iterate
+from skgmmot.families.fisher import FisherCoordinates
+from skgmmot.parameters import COVARIANCE_TYPES
+
+all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+all_weights = pytest.mark.parametrize("fixed_weights", [False, True])
+
+
+def flat(parameters):
+    return np.concatenate([part.ravel() for part in parameters])
+
+
+@all_types
+@all_weights
+def test_vectors_stand_for_tangents_and_cotangents(kind, fixed_weights):
+    rng = np.random.default_rng(0)
+    theta = naive.random_mixture(rng, 3, 4, kind)
+    coordinates = FisherCoordinates(theta, np.array([3.0, 0.5, 7.0]), fixed_weights)
+    tangent, cotangent = (naive.random_cotangent(rng, theta) for _ in range(2))
+    if fixed_weights:
+        tangent.weights[:] = cotangent.weights[:] = 0.0
+    u, v = coordinates.of_tangent(tangent), coordinates.of_cotangent(cotangent)
+    assert u.size == v.size == coordinates.size
+    np.testing.assert_allclose(flat(coordinates.tangent(u)), flat(tangent), atol=1e-13)
+    np.testing.assert_allclose(flat(coordinates.cotangent(v)), flat(cotangent), atol=1e-13)
+    np.testing.assert_allclose(u @ v, naive.inner_product(cotangent, tangent), rtol=1e-12)
+
+
+@all_types
+@all_weights
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_the_derivative_of_em_is_symmetric_at_a_maximum(kind, fixed_weights, temperature):
+    """With eigenvalues between 0 and 1: the share of information that is missing."""
+    rng = np.random.default_rng(1)
+    theta = naive.random_mixture(rng, 3, 2, kind, spread=3.0)
+    problem = EMMap.on(
+        naive.sample(rng, theta, 400),
+        covariance_type=kind,
+        reg_covar=0.0,
+        fixed_weights=fixed_weights,
+        temperature=temperature,
+    )
+    theta = iterate(problem, theta, max_iter=5000, tol=np.inf, residual_tol=1e-13).parameters
+    step = problem.step(theta)
+    coordinates = FisherCoordinates(theta, step.mass, fixed_weights, temperature)
+    matrix = np.stack(
+        [
+            coordinates.of_cotangent(problem.vjp(step, coordinates.cotangent(e)))
+            for e in np.eye(coordinates.size)
+        ],
+        axis=1,
+    )
+    transposed = np.stack(
+        [
+            coordinates.of_tangent(problem.jvp(step, coordinates.tangent(e)))
+            for e in np.eye(coordinates.size)
+        ]
+    )
+    np.testing.assert_allclose(matrix, transposed, atol=1e-11)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-10)
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    assert eigenvalues.min() > -1e-10 and eigenvalues.max() < 1
+
+
+@all_types
+def test_components_without_mass_have_no_place(kind):
+    rng = np.random.default_rng(2)
+    theta = naive.random_mixture(rng, 3, 2, kind)
+    cotangent = naive.random_cotangent(rng, theta)
+    coordinates = FisherCoordinates(theta, np.array([2.0, 0.0, 1.0]), False)
+    back = coordinates.cotangent(coordinates.of_cotangent(cotangent))
+    assert (back.means[1] == 0).all()
+    np.testing.assert_allclose(back.means[[0, 2]], cotangent.means[[0, 2]], atol=1e-13)
+    if kind == "tied":
+        np.testing.assert_allclose(back.covariances, cotangent.covariances, atol=1e-13)
+    else:
+        assert (back.covariances[1] == 0).all() and (back.covariances[0] != 0).any()

@@ -1,0 +1,171 @@
+"""Mutants of the functions."""
+
+MUTANTS = {
+    "functions/mixture_transport.py": [
+        (
+            "gradient of the target with the source's penalty",
+            "penalty = self.reg_m[side]",
+            "penalty = self.reg_m[0]",
+            "functions/test_mixture_transport_variants.py -k finite",
+        ),
+        (
+            "covariances pushed apart",
+            "matrices -= summed_maps(",
+            "matrices += summed_maps(",
+            "functions/test_mixture_transport.py -k finite",
+        ),
+        (
+            "time runs backwards",
+            "means = (1 - t) * source.means[rows] + t * target.means[columns]",
+            "means = t * source.means[rows] + (1 - t) * target.means[columns]",
+            "transport/test_maps.py -k geodesic",
+        ),
+        (
+            "gradient of the weights without its mean taken off",
+            "return slopes - slopes.mean()",
+            "return slopes",
+            "functions/test_mixture_transport.py -k automatic or consistent or weight_zero",
+        ),
+        (
+            "a plan that moves nothing maps",
+            "if not len(moving_pairs(self.plan)[0]):",
+            "if False:",
+            "transport/test_maps.py -k nothing",
+        ),
+    ],
+    "functions/barycenter.py": [
+        (
+            "objective without the weights of the mixtures",
+            "objective += weight * squared",
+            "objective += squared",
+            "functions/test_barycenter.py -k objective or starts",
+        ),
+        (
+            "shares without the weights of the mixtures",
+            "shares.append(weight * plan)",
+            "shares.append(plan)",
+            "functions/test_barycenter.py -k stationary or weights",
+        ),
+        (
+            "distances do not matter for the draw",
+            "chances = weights * nearest",
+            "chances = weights",
+            "functions/test_barycenter.py -k starts",
+        ),
+        (
+            "mixtures of weight zero count",
+            "if weight > 0]",
+            "if weight >= 0]",
+            "functions/test_barycenter.py -k weight_zero",
+        ),
+    ],
+    "functions/semirelaxed.py": [
+        (
+            "value without epsilon",
+            "self.value = -self.epsilon * float(",
+            "self.value = -float(",
+            "functions/test_semirelaxed.py -k value",
+        ),
+        (
+            "rows of equal mass",
+            "return self.row_sums[:, None] * resp",
+            "return 1.0 / len(self.row_sums) * resp",
+            "functions/test_semirelaxed.py -k value",
+        ),
+        (
+            "objective at the last weights",
+            "after_weights = _objective(plan, costs, a, weights, epsilon)",
+            "after_weights = _objective(plan, costs, a, theta.weights, epsilon)",
+            "functions/test_semirelaxed.py -k block",
+        ),
+        (
+            "spherical variance of all features",
+            " / family.multiplicity(n_features)",
+            "",
+            "functions/test_semirelaxed.py -k is_em",
+        ),
+        (
+            "column sums without weights",
+            "masses = self._map.samples.statistics(",
+            "samples = type(self._map.samples)(self._map.samples.rows()[0])\n"
+            "        masses = samples.statistics(",
+            "functions/test_semirelaxed.py -k value",
+        ),
+    ],
+    "functions/flow.py": [
+        (
+            "gradients of a batch as if of all points",
+            "gradient *= batch_size",
+            "gradient *= len(X)",
+            "functions/test_flow.py -k batches",
+        ),
+        (
+            "rows drawn with replacement",
+            "rng.choice(len(X), batch_size, replace=False)",
+            "rng.choice(len(X), batch_size, replace=True)",
+            "functions/test_flow.py -k batches",
+        ),
+        (
+            "floors of Adam not corrected",
+            "floors = (rate * bias).astype(X.dtype)",
+            "floors = (rate + 0 * bias).astype(X.dtype)",
+            "functions/test_flow.py -k by_hand",
+        ),
+        (
+            "moves not counted",
+            "        moves[rows] += 1",
+            "        pass",
+            "functions/test_flow.py -k by_hand or counts",
+        ),
+        (
+            "targets count alike",
+            "loss += float(weight) * transport.value",
+            "loss += transport.value",
+            "functions/test_flow.py -k several or by_hand",
+        ),
+        (
+            "rate in the unit of the squared distance",
+            "0.05 * (math.sqrt(loss) or 1.0)",
+            "0.05 * (loss or 1.0)",
+            "functions/test_flow.py -k default_rate",
+        ),
+        (
+            "regularization ten times larger",
+            "reg_covar=float(1e-4 * largest or",
+            "reg_covar=float(1e-3 * largest or",
+            "functions/test_flow.py -k default_estimator",
+        ),
+        (
+            "callback may write",
+            "shown.flags.writeable = False",
+            "shown.flags.writeable = True",
+            "functions/test_flow.py -k callback",
+        ),
+    ],
+    "functions/distances.py": [
+        (
+            "squared and not exchanged",
+            "transport.value if squared else transport.distance",
+            "transport.distance if squared else transport.value",
+            "functions/test_distances.py -k distance_and",
+        ),
+        (
+            "unequal penalties taken for symmetric",
+            "symmetric = transport.reg_m[0] == transport.reg_m[1]",
+            "symmetric = True",
+            "functions/test_distances.py -k pairwise_is",
+        ),
+        (
+            "entropic diagonal left at zero",
+            "if transport.reg > 0:",
+            "if False:",
+            "functions/test_distances.py -k pairwise_is",
+        ),
+        (
+            "lower triangle left out",
+            "            distances[columns, rows] = values",
+            "            pass",
+            "functions/test_distances.py -k pairwise_is",
+        ),
+    ],
+}

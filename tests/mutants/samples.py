@@ -1,0 +1,64 @@
+"""Mutants of the samples and of their loops."""
+
+MUTANTS = {
+    "samples/interface.py": [
+        (
+            "center outside the data",
+            "np.clip(self.sums / self.total_weight, self.lowest, self.highest)",
+            "self.sums / self.total_weight",
+            "em/test_em_map.py -k constant_column",
+        ),
+    ],
+    "samples/cpu.py": [
+        (
+            "weights of the chosen rows left out",
+            "weight = None if self.sample_weight is None else self.sample_weight[index]",
+            "weight = None",
+            "em/test_initialization.py -k weights_go",
+        ),
+        (
+            "parts overlap",
+            "slice(start, start + _CHUNK)",
+            "slice(start, start + _CHUNK + 1)",
+            "em/test_initialization.py -k in_parts",
+        ),
+        (
+            "only the first segment counts",
+            "(sums[0] if len(sums) == 1 else sums.sum(axis=0))",
+            "sums[0]",
+            "samples/test_cpu.py -k segments_add_up",
+        ),
+        (
+            "last block left out",
+            "    bounds[-1] = n_samples",
+            "    bounds[-1] = n_samples // BLOCK * BLOCK",
+            "samples/test_cpu.py -k summary",
+        ),
+        (
+            "diagonal of the overlaps counted twice",
+            "np.tril(lower, -1).T",
+            "np.tril(lower).T",
+            "em/test_e_steps.py -k overlaps",
+        ),
+    ],
+    "samples/idle.py": [
+        (
+            "weights of idle rows have no gradient",
+            "            if weight_bar is not None:",
+            "            if False:",
+            "estimators/test_derivatives_modes.py -k zero_weights",
+        ),
+        (
+            "weights of idle rows do not move",
+            "if weight_dot is not None and weight_dot[n:].any():",
+            "if False:",
+            "estimators/test_derivatives_modes.py -k zero_weights",
+        ),
+        (
+            "rows without weight have no place",
+            "n_samples, n_features = self._n_active + self._idle.shape[0]",
+            "n_samples, n_features = self._n_active",
+            "estimators/test_derivatives_modes.py -k zero_weights",
+        ),
+    ],
+}

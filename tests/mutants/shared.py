@@ -1,0 +1,81 @@
+"""Mutants of what all rooms share: checks of input, and parameters."""
+
+MUTANTS = {
+    "checks.py": [
+        (
+            "temperatures may rise",
+            "if (np.diff(values) > 0).any():",
+            "if False:",
+            "estimators/test_mixture_temperature.py -k out_of_range",
+        ),
+        (
+            "weights that are all zero pass",
+            "    if not weight.any():",
+            "    if False:",
+            "estimators/test_mixture_weights.py -k mean_nothing",
+            "scikit-learn 1.9 refuses such weights first; older versions do not",
+        ),
+        (
+            "cotangents not made symmetric",
+            "parts[2] = family.symmetrized(parts[2])",
+            "pass",
+            "estimators/test_derivatives.py -k symmetric_part",
+        ),
+        (
+            "negative weights pass",
+            "if weights.min() < 0 or abs(",
+            "if abs(",
+            "test_checks.py -k invalid",
+        ),
+        (
+            "negative variances pass",
+            "if (smallest < -rounding * scale).any():",
+            "if False:",
+            "test_checks.py -k invalid",
+        ),
+        (
+            "asymmetric covariances pass",
+            "if (covariances != transposed).any():",
+            "if False:",
+            "test_checks.py -k invalid",
+        ),
+        (
+            "given weights not scaled to one",
+            "        weights = weights / weights.sum()",
+            "        pass",
+            "test_checks.py -k given",
+        ),
+        (
+            "tiny weights in their own unit",
+            "if abs(exponent) <= _ORDINARY_EXPONENT:",
+            "if exponent <= _ORDINARY_EXPONENT:",
+            "estimators/test_mixture_weights.py -k proportions",
+        ),
+        (
+            "huge weights in their own unit",
+            "if abs(exponent) <= _ORDINARY_EXPONENT:",
+            "if exponent >= -_ORDINARY_EXPONENT:",
+            "estimators/test_prediction.py -k criteria or overflows",
+        ),
+        (
+            "weights counted in another unit",
+            "return np.ldexp(weight, -exponent), exponent",
+            "return np.ldexp(weight, -exponent), 0",
+            "estimators/test_prediction.py -k criteria",
+        ),
+        (
+            "sums of weights overflow",
+            "    if not np.isfinite(total):",
+            "    if False:",
+            "estimators/test_prediction.py -k criteria or overflows",
+        ),
+    ],
+    "parameters.py": [
+        (
+            "a single component has no type",
+            "if n_components != n_features or n_components == 1:",
+            "if n_components != n_features:",
+            "test_checks.py -k single_component",
+        ),
+    ],
+}
