@@ -87,9 +87,9 @@ class CpuSamples:
         self._data = _read_only(X), _read_only(weight)
 
     def _each_segment(self, shape, allocate, task):
-        """Run ``task(bounds, first, last, *buffers)``, and return the buffers.
+        """Run ``task(bounds, *buffers)`` on ranges of segments, and return the buffers.
 
-        ``allocate(n_segments)`` makes the buffers.
+        ``allocate(n_segments)`` makes them, with an entry for each segment.
         """
         bounds = _segments(*self.shape, shape)
         buffers = allocate(len(bounds) - 1)
