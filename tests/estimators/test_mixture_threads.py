@@ -80,7 +80,7 @@ def test_n_jobs_is_the_number_of_threads(n_jobs, monkeypatch):
         return threads.run(task, n_segments, n_threads)
 
     monkeypatch.setattr("skgmmot.samples.cpu.run", recorded)
-    X = clouds(2000)
+    X = clouds(20_000)  # enough for several segments
     mixture = mixture_of(n_jobs=n_jobs).fit(X)
     for name in RESULTS:
         getattr(mixture, name)(X)

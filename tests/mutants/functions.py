@@ -86,9 +86,8 @@ MUTANTS = {
         ),
         (
             "column sums without weights",
-            "masses = self._map.samples.statistics(",
-            "samples = type(self._map.samples)(self._map.samples.rows()[0])\n"
-            "        masses = samples.statistics(",
+            "self.row_sums[part] @ responsibilities(",
+            "np.full(chunk.shape[0], 1.0 / len(self.row_sums)) @ responsibilities(",
             "functions/test_semirelaxed.py -k value",
         ),
     ],
