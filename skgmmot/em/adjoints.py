@@ -142,7 +142,7 @@ class OneStep:
 
     def jvp(self, em_map, record, data_dot, *, tol=None):
         """θ̇_T when the data move by a `DataTangent`, and a list of complaints."""
-        return em_map.jvp(record.step_to_end(em_map), None, data_dot), []
+        return _finite(em_map.jvp(record.step_to_end(em_map), None, data_dot)), []
 
 
 class Unrolled(OneStep):
@@ -180,7 +180,7 @@ class Unrolled(OneStep):
         for stage, part in record.path.stages(em_map):
             for step in part.forwards(stage):
                 tangent = stage.jvp(step, tangent, data_dot)
-        return tangent, []
+        return _finite(tangent), []
 
 
 class Implicit(OneStep):
@@ -211,7 +211,8 @@ class Implicit(OneStep):
 
         right = coordinates.of_tangent(em_map.jvp(step, None, data_dot))
         vector, _, complaints = implicit_solve(product, right, tol)
-        return coordinates.tangent(vector), _off_the_fixed_point(em_map, step, tol) + complaints
+        tangent = _finite(coordinates.tangent(vector))
+        return tangent, _off_the_fixed_point(em_map, step, tol) + complaints
 
 
 ADJOINTS = {"implicit": Implicit(), "unrolled": Unrolled(), "one_step": OneStep()}
@@ -219,7 +220,19 @@ ADJOINTS = {"implicit": Implicit(), "unrolled": Unrolled(), "one_step": OneStep(
 
 def _finished(em_map, data_bar, *, initial_parameters=None, solve=None):
     em_map.finish(data_bar)
+    _finite([data_bar.X])
     return FitCotangent(data_bar.X, data_bar.sample_weight, initial_parameters, solve)
+
+
+def _finite(arrays):
+    """The arrays of a derivative, none of which may have overflowed."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError(
+            "X: the derivative overflows, since samples are too far from the components in units "
+            "of their covariances. Scale the features, or give such samples the weight zero in "
+            "sample_weight."
+        )
+    return arrays
 
 
 def _check_same_fit(em_map, path):
@@ -256,9 +269,13 @@ def implicit_solve(product, right, tol):
     ------
     RuntimeError
         If it could not be solved.
+    ValueError
+        If the right-hand side or a product overflows.
     """
     try:
-        vector, solve = solve_linear(product, right, tol)
+        vector, solve = solve_linear(
+            lambda vector: _finite([product(vector)])[0], *_finite([right]), tol
+        )
     except UnsolvedSystemError as error:
         raise RuntimeError(
             f"mode='implicit': {error} Components may have merged, or EM contracts too slowly: "

@@ -60,7 +60,7 @@ class DifferentiableFit:
         ValueError
             If the mode is unknown, the cotangent does not match the mixture, or ``unrolled`` is
             given data, weights or options that are not those of the fit, or a fit whose
-            ``acceleration`` is not None.
+            ``acceleration`` is not None; or if the derivative overflows.
         RuntimeError
             If the linear system of ``implicit`` could not be solved.
 
@@ -125,13 +125,11 @@ class DifferentiableFit:
     def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight):
         """The `FitCotangent`, and what there is to warn of."""
         adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight)
-        result, complaints = adjoint.vjp(
-            em_map,
-            record,
-            as_cotangent(cotangent, self._theta),
-            tol=checked_tol(tol),
-            wrt_weight=wrt_weight,
-        )
+        cotangent, tol = as_cotangent(cotangent, self._theta), checked_tol(tol)
+        with np.errstate(over="ignore", invalid="ignore"):  # the adjoint refuses what overflows
+            result, complaints = adjoint.vjp(
+                em_map, record, cotangent, tol=tol, wrt_weight=wrt_weight
+            )
         data_bar, weight_bar = (
             None if bar is None else _in_dtype(bar, em_map.samples.dtype)
             for bar in rows.outward(result.data, result.sample_weight)
@@ -181,7 +179,9 @@ class DifferentiableFit:
                 sample_weight_tangent, shape[:1], "sample_weight_tangent"
             )
         data_dot = rows.inward(X_dot, weight_dot)
-        result, complaints = adjoint.jvp(em_map, record, data_dot, tol=checked_tol(tol))
+        tol = checked_tol(tol)
+        with np.errstate(over="ignore", invalid="ignore"):  # the adjoint refuses what overflows
+            result, complaints = adjoint.jvp(em_map, record, data_dot, tol=tol)
         _warn_of(complaints)
         parts = (part.astype(em_map.samples.dtype, copy=False) for part in result)
         return MixtureParameters(*parts, self.covariance_type)
