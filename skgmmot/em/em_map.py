@@ -131,10 +131,11 @@ class EMMap:
     def logits(self, theta, precisions=None):
         """Logits of θ in the matrix way where it is accurate on these data, else the centered."""
         precisions = precisions or self.precisions(theta)
-        logits = self.natural(theta, precisions, self.data.center)
-        hidden = self.family.hidden_magnitude(precisions.inverses, self.data.summary.reach)
-        if is_accurate(logits, self._feature_reach, hidden, theta.weights):
-            return logits
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not accurate
+            logits = self.natural(theta, precisions, self.data.center)
+            hidden = self.family.hidden_magnitude(precisions.inverses, self.data.summary.reach)
+            if is_accurate(logits, self._feature_reach, hidden, theta.weights):
+                return logits
         return self.natural(theta, precisions, None)
 
     @cached_property

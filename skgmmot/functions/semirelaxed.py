@@ -56,7 +56,9 @@ class SemirelaxedTransport:
         X, weight = em_map.samples.rows()
         weight = np.ones(len(X)) if weight is None else weight
         self.row_sums = weight / weight.sum()
-        self.value = -self.epsilon * float(self.row_sums @ log_density(em_map, theta))
+        here = self.row_sums > 0  # elsewhere the log density may be infinite
+        values = log_density(em_map, theta)[here]
+        self.value = -self.epsilon * float(self.row_sums[here] @ values)
         self._map, self._theta = em_map, theta
 
     @property

@@ -256,3 +256,30 @@ def test_covariances_far_from_the_origin(init_params):
     theta = start(moved, "full", init_params)
     expected = start(moved - 1e7, "full", init_params)
     np.testing.assert_allclose(theta.covariances, expected.covariances, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("distance", [1e9, 1e12])
+def test_tied_covariances_of_clouds_far_apart(distance):
+    """k-means finds the clouds; what they share is small beside their distance."""
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(200, 3))
+    where = np.repeat([[0.0], [distance]], 100, axis=0)
+    X = where + Z
+    theta = start(X, "tied", "kmeans", K=2)
+    exact = (X - where).reshape(2, 100, 3)  # as the samples were rounded
+    exact = exact - exact.mean(axis=1, keepdims=True)
+    expected = np.einsum("kia,kib->ab", exact, exact) / 200 + 1e-6 * np.eye(3)
+    # the centers are rounded to neighbours of the distance; the square of that is small
+    np.testing.assert_allclose(theta.covariances, expected, atol=(1e-15 * distance) ** 2 + 1e-13)
+
+
+@pytest.mark.parametrize("init_params", ["k-means++", "random_from_data"])
+@pytest.mark.parametrize("offset", [1e8, 1e9])
+def test_tied_seeds_far_from_the_origin(init_params, offset):
+    """There the start is that of data about their mean."""
+    X = samples() + offset
+    theta = start(X, "tied", init_params)
+    Z, seeds = X - X.mean(axis=0), theta.means - X.mean(axis=0)
+    expected = (Z.T @ Z - seeds.T @ seeds) / len(seeds) + 1e-6 * np.eye(3)
+    np.testing.assert_allclose(theta.covariances, expected, rtol=1e-6)
+    assert np.linalg.eigvalsh(theta.covariances)[0] > 0.1

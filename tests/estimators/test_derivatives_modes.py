@@ -315,3 +315,15 @@ def test_zero_weights_may_grow(mode):
     grown = np.where(weight == 0, weight_dot, 0.0)  # to which they add what is not small
     still = mixture.jvp(X, X_dot, sample_weight_tangent=weight_dot - grown, **given)
     assert relative_error(pushed.means, still.means) > 1e-2
+
+
+@pytest.mark.parametrize("tol", [np.nan, -1e-6, "small", None])
+def test_a_tolerance_that_says_nothing_is_refused(tol):
+    """NaN would silence the look at the fixed point."""
+    X = data()
+    mixture = fitted(X=X)
+    for call in (mixture.gradient_wrt_data, mixture.vjp):
+        with pytest.raises(ValueError, match="tol must be a positive and finite number"):
+            call(X, (None, None, None), tol=tol)
+    with pytest.raises(ValueError, match="tol must be a positive and finite number"):
+        mixture.jvp(X, X, tol=tol)

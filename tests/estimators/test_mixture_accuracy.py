@@ -241,3 +241,20 @@ def test_as_many_components_as_samples(kind):
     labels = mixture.predict(X)
     assert sorted(labels) == list(range(6))
     np.testing.assert_allclose(mixture.means_[labels], X, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_row_beyond_all_comparison_is_a_component_of_its_own(kind):
+    """(distance / σ)² is 1e304 there, and the clouds are fitted as if it were 1e16."""
+    X = clouds(n_features=2)
+    fits = []
+    for far in (1e8, 1e152):
+        with_far = np.concatenate([X, [[far, -far]]])
+        mixture = DifferentiableGaussianMixture(
+            2, covariance_type=kind, means_init=[[0.0, 0.0], [far, -far]], random_state=0
+        )
+        fits.append(mixture.fit(with_far))
+    near, beyond = fits
+    np.testing.assert_allclose(beyond.lower_bound_, near.lower_bound_, rtol=1e-12)
+    np.testing.assert_allclose(beyond.means_[0], near.means_[0], rtol=1e-12)
+    np.testing.assert_allclose(beyond.covariances_, near.covariances_, rtol=1e-9, atol=1e-15)

@@ -334,3 +334,14 @@ def test_parameters_are_finite_or_there_is_an_error(
             assert "not positive definite" in str(error) or "n_components" in str(error)
             return
         assert_finite(mixture, X)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 8])
+@pytest.mark.parametrize("far", [1e155, 1e300])
+@pytest.mark.parametrize("kind", TYPES)
+def test_an_overflow_is_named(kind, far, n_features):
+    X = np.random.default_rng(0).normal(size=(100, n_features))
+    X[0] = far
+    mixture = DifferentiableGaussianMixture(2, covariance_type=kind, init_params="random")
+    with pytest.raises(ValueError, match="overflow.*Scale the features|too large"):
+        mixture.set_params(random_state=0).fit(X)

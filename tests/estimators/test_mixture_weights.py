@@ -240,3 +240,64 @@ def test_weights_nobody_asked_for_are_refused():
         search = GridSearchCV(mixture_of("full"), {"reg_covar": [1e-6]}, cv=2)
         with pytest.raises(ValueError, match="sample_weight"):
             search.fit(X, sample_weight=np.ones(len(X)))
+
+
+@pytest.mark.parametrize("exponent", [-1000, 60, 1015])
+@pytest.mark.parametrize("init_params", ["kmeans", "random"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_weights_in_other_units_change_no_bit(kind, init_params, exponent):
+    """Powers of two, up to where the sum of the weights overflows."""
+    X = clouds()
+    weight = np.random.default_rng(5).uniform(1.0, 255.0, size=len(X))
+    mixture = DifferentiableGaussianMixture(
+        3, covariance_type=kind, init_params=init_params, residual_tol=np.inf, random_state=0
+    )
+    plain = mixture.fit(X, sample_weight=weight).__dict__.copy()
+    scaled = mixture.fit(X, sample_weight=np.ldexp(weight, exponent))
+    for name in ["weights_", "means_", "covariances_", "lower_bounds_", "residual_"]:
+        np.testing.assert_array_equal(getattr(scaled, name), plain[name])
+    score = scaled.score(X, sample_weight=weight)
+    assert scaled.score(X, sample_weight=np.ldexp(weight, exponent)) == score
+
+
+@pytest.mark.parametrize("weight", [1e-307, 1e-6, 1e306])
+@pytest.mark.parametrize("init_params", INITIALIZATIONS)
+@pytest.mark.parametrize("kind", TYPES)
+def test_fits_of_weights_of_any_size(kind, init_params, weight):
+    """200 · 1e306 is more than the greatest number. Where EM ends may depend on its start."""
+    X = clouds(200)
+    mixture = DifferentiableGaussianMixture(
+        3, covariance_type=kind, init_params=init_params, random_state=0, max_iter=5000
+    )
+    mixture.fit(X, sample_weight=np.full(200, weight))
+    assert mixture.lower_bound_ == pytest.approx(mixture.score(X), abs=1e-3)
+    assert mixture.weights_.sum() == pytest.approx(1.0, rel=1e-14)
+    np.testing.assert_allclose(mixture.weights_ @ mixture.means_, X.mean(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("exponent", [-1060, -1000, 900, 1015])
+def test_criteria_of_weights_of_any_size(exponent):
+    """-2 log-likelihood and entropies grow with the weights, to infinity where they overflow."""
+    X = clouds()
+    mixture = mixture_of("full").fit(X)
+    weight = np.ones(len(X))
+    count, score = 150.0, mixture.score(X)
+    icl, bic = mixture.icl(X), mixture.bic(X)
+    n_parameters = (mixture.aic(X) + 2 * count * score) / 2
+    scaled = np.ldexp(weight, exponent)
+    with np.errstate(over="ignore"):
+        likelihood = np.ldexp(-2 * count * score, exponent)
+        entropy = np.ldexp(icl - bic, exponent)
+    logarithm = np.log(count) + exponent * np.log(2)
+    if exponent == 1015:  # 150 · 2^1015 is more than 2^1024 / 2, times 2 · score more than 2^1024
+        assert likelihood == np.inf
+        assert mixture.aic(X, sample_weight=scaled) == np.inf
+        assert mixture.bic(X, sample_weight=scaled) == np.inf
+        assert mixture.icl(X, sample_weight=scaled) == np.inf
+        return
+    actual = mixture.aic(X, sample_weight=scaled)
+    assert actual == pytest.approx(likelihood + 2 * n_parameters, rel=1e-12)
+    actual = mixture.bic(X, sample_weight=scaled)
+    assert actual == pytest.approx(likelihood + logarithm * n_parameters, rel=1e-12)
+    actual = mixture.icl(X, sample_weight=scaled)
+    assert actual == pytest.approx(likelihood + entropy + logarithm * n_parameters, rel=1e-12)

@@ -249,3 +249,20 @@ def test_weights_whose_sum_overflows_count_nothing(name):
     assert np.isfinite(mixture.score(X, sample_weight=weight))
     with pytest.raises(ValueError, match="sum overflows"):
         getattr(mixture, name)(X, sample_weight=weight)
+
+
+@pytest.mark.parametrize("ratio", [1e-10, 1e-8, 1e-2, 1.0, 20.0, 1e8, 1e150])
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_samples_of_features_of_scales_far_apart(kind, ratio):
+    deviations, rho, n = np.array([1.0 / ratio, 1.0, ratio]), 0.5, 20_000
+    correlation = np.where(np.eye(3), 1.0, rho)
+    sigma = correlation * deviations[:, None] * deviations
+    mixture = DifferentiableGaussianMixture.from_parameters(
+        [1.0], np.zeros((1, 3)), sigma if kind == "tied" else sigma[None], covariance_type=kind
+    )
+    X, _ = mixture.set_params(random_state=0).sample(n)
+    Z = X / deviations
+    # four standard errors of a variance, √(2 / n), and of a correlation, (1 - ρ²) / √n
+    np.testing.assert_allclose(Z.var(axis=0), 1.0, atol=4 * np.sqrt(2 / n))
+    np.testing.assert_allclose(np.corrcoef(Z.T), correlation, atol=4 * (1 - rho**2) / np.sqrt(n))
+    np.testing.assert_allclose(Z.mean(axis=0), 0.0, atol=4 / np.sqrt(n))

@@ -216,3 +216,17 @@ def test_inputs_are_not_written_to():
     block_coordinate_descent(X, theta, n_steps=2, sample_weight=weight)
     for before, after in zip(kept, (X, weight, *theta), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_far_row_costs_infinitely_much_and_changes_no_other_row():
+    X, theta, _ = setting()
+    far = np.concatenate([X, np.full((1, X.shape[1]), 1e160)])
+    plain = semirelaxed_transport(X, theta)
+    with_far = semirelaxed_transport(far, theta)
+    assert with_far.value == np.inf
+    np.testing.assert_allclose(with_far.plan[:-1], plain.plan * len(X) / len(far), rtol=1e-14)
+    np.testing.assert_allclose(with_far.column_sums, with_far.plan.sum(axis=0), rtol=1e-13)
+    left_out = semirelaxed_transport(far, theta, sample_weight=np.append(np.ones(len(X)), 0.0))
+    assert left_out.value == pytest.approx(plain.value, rel=1e-14)
+    huge = semirelaxed_transport(X, theta, sample_weight=np.full(len(X), 1e307))
+    assert huge.value == pytest.approx(plain.value, rel=1e-14)
