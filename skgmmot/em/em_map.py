@@ -163,7 +163,7 @@ class EMMap:
         plain = self.logits(theta, precisions)
         logits, balance = self.e_step.logits(self, theta, plain, precisions)
         step = self._step(theta, precisions, logits, logits.reference)
-        if self._cancels(step.parameters, logits.reference):
+        if self.family.is_beyond(step.parameters, logits.reference, LARGEST_CANCELLATION):
             # a component came to lie so far from its reference point that its squares cancel: take
             # them about the mean that is known now
             means = step.parameters.means
@@ -203,15 +203,6 @@ class EMMap:
     def has_common(self, logits):
         """Whether the logits lack a quadratic part that all components share."""
         return self.family.is_shared and not logits.is_centered
-
-    def _cancels(self, theta, reference):
-        """Whether a mean lies so far from its reference point that squares about that cancel.
-
-        That is, its squared distance is too large a multiple of a variance of its component.
-        """
-        shift = theta.means - reference
-        variances = self.family.variances(theta.covariances)
-        return (shift * shift > LARGEST_CANCELLATION * variances).any()
 
     # The derivative of a step from θ to θ' with masses N: the chain of the three arrows. Given
     # (θ', N) the M-step's derivative needs no statistics, so a pull-back is a single pass.

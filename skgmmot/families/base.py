@@ -55,7 +55,7 @@ from ..samples.interface import NO_FACTORS, Logits
 from .covariances import Covariances
 
 # A component with less than this share of the mass has lost it: quotients by it mean nothing.
-_LOST_SHARE = 1e-280
+LOST_SHARE = 1e-280
 # log 0, in logits: finite, so that no product with it is NaN
 _LOG_ZERO = -1e300
 
@@ -90,13 +90,11 @@ class Family(Covariances):
         weights, means, covariances = theta
         n_features = means.shape[1]
         factors, inverses, log_det = precisions or self.precisions(covariances, n_features)
-        log_weights = np.full(len(weights), _LOG_ZERO)
-        np.log(weights, out=log_weights, where=weights > 0)
         constant = log_det - 0.5 * n_features * math.log(2 * math.pi)
         if temperature != 1.0:
             constant, inverses = constant / temperature, inverses / temperature
             factors = factors / math.sqrt(temperature)
-        constant = log_weights + constant
+        constant = _logarithm(weights) + constant
         if reference is None:
             return self._centered(constant, inverses, factors, means)
         features = self.features(n_features)
@@ -206,21 +204,26 @@ class Family(Covariances):
         """
         n_features = previous.means.shape[1]
         mass = sums[:, 0]
-        lost = lost_components(mass)
-        divisor = (mass if lost is None else np.where(lost, 1.0, mass))[:, None]
+        total, lost, divisor = _divisors(mass)
         shift = sums[:, 1 : 1 + n_features] / divisor
         means = reference + shift
-        weights = previous.weights if fixed_weights else mass / mass.sum()
+        weights = previous.weights if fixed_weights else mass / total
         covariances = self._covariances(sums, divisor, shift, reg_covar, second_moment)
         if lost is not None:
-            means[lost] = previous.means[lost]
-            if not self.is_shared:
-                covariances[lost] = previous.covariances[lost]
+            keep_lost(mass, previous, means, None if self.is_shared else covariances)
         return MixtureParameters(weights, means, covariances, self.name)
 
     def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
         """Σ' of the M-step; ``divisor`` is N, and 1 where it is lost."""
         raise NotImplementedError
+
+    def is_beyond(self, theta, reference, limit):
+        """Whether a mean is so far from its reference point that squares about that cancel.
+
+        That is, its squared distance is more than ``limit`` times a variance of its component.
+        """
+        shift = theta.means - reference
+        return (shift * shift > limit * self.variances(theta.covariances)).any()
 
     def maximize_jvp(
         self,
@@ -253,8 +256,8 @@ class Family(Covariances):
         tangent : MixtureParameters
         """
         n_features = updated.means.shape[1]
-        lost, divisor = _lost_and_divisor(mass)
-        total, mass_dot, shift = mass.sum(), sums_dot[:, 0], updated.means - reference
+        total, lost, divisor = _divisors(mass)
+        mass_dot, shift = sums_dot[:, 0], updated.means - reference
         shift_dot = (sums_dot[:, 1 : 1 + n_features] - shift * mass_dot[:, None]) / divisor
         if lost is not None:
             shift_dot[lost] = 0.0
@@ -292,8 +295,8 @@ class Family(Covariances):
         second_moment_bar : ndarray of shape (n_features, n_features), or None
             Where the sums have no quadratic part.
         """
-        lost, divisor = _lost_and_divisor(mass)
-        total, shift = mass.sum(), updated.means - reference
+        total, lost, divisor = _divisors(mass)
+        shift = updated.means - reference
         weights_bar, means_bar, sigma_bar = cotangent
         moments = _Moments(updated.covariances, reg_covar, mass, divisor, shift)
         mass_bar, pulled, quadratic_bar, second_moment_bar = self._pull_covariances(
@@ -332,13 +335,35 @@ class _Moments(NamedTuple):
 
 def lost_components(mass):
     """Which components have lost all their mass; None if none has."""
-    least = _LOST_SHARE * mass.sum()
+    return _lost(mass, mass.sum())
+
+
+def keep_lost(mass, previous, means, covariances):
+    """Components that have lost all their mass keep their means and covariances."""
+    lost = lost_components(mass)
+    means[lost] = previous.means[lost]
+    if covariances is not None:
+        covariances[lost] = previous.covariances[lost]
+
+
+def _lost(mass, total):
+    least = LOST_SHARE * total
     return None if mass.min() > least else mass <= least
 
 
-def _lost_and_divisor(mass):
-    lost = lost_components(mass)
-    return lost, (mass if lost is None else np.where(lost, 1.0, mass))[:, None]
+def _divisors(mass):
+    """The total mass, which components are lost or None, and masses (K, 1), 1 where lost."""
+    total = mass.sum()
+    lost = _lost(mass, total)
+    return total, lost, (mass if lost is None else np.where(lost, 1.0, mass))[:, None]
+
+
+def _logarithm(weights):
+    """log w, finite also where w = 0."""
+    if weights.all():
+        return np.log(weights)
+    out = np.full(len(weights), _LOG_ZERO)
+    return np.log(weights, out=out, where=weights > 0)
 
 
 def _quotient(numerator, weights):

@@ -81,7 +81,7 @@ class Diagonal(Family):
         return whitening, 1.0 / whitening
 
     def precisions(self, covariances, n_features):
-        if not (covariances > 0).all() or covariances.max() == np.inf:
+        if not (covariances.min() > 0 and covariances.max() < np.inf):
             batch = self.batch(covariances)
             finite = np.isfinite(batch).all(axis=1)
             raise collapsed(np.where(finite, batch.min(axis=1), np.nan))

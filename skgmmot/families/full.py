@@ -9,14 +9,16 @@ from functools import lru_cache
 import numpy as np
 
 from ..kernels.small_matrices import (
-    central_moments,
+    exceeds,
+    maximization,
     precisions,
     quadratic_coefficients,
     quadratic_pull_back,
 )
 from ..numerics.packing import packing, unpack
+from ..parameters import MixtureParameters
 from ..samples.interface import features_with
-from .base import Family
+from .base import LOST_SHARE, Family, keep_lost
 from .covariances import Precisions, collapsed
 
 
@@ -60,7 +62,8 @@ class Full(Family):
         return np.broadcast_to(np.diag(variances), self.shape(n_components, len(variances)))
 
     def variances(self, covariances):
-        return np.einsum("kaa->ka", self.batch(covariances))
+        batch = self.batch(covariances)
+        return batch.reshape(len(batch), -1)[:, :: batch.shape[-1] + 1]
 
     def factors(self, covariances, n_components, n_features):
         factors = np.linalg.cholesky(covariances)
@@ -146,11 +149,19 @@ class Full(Family):
 
     # The M-step
 
-    def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
-        covariances = np.empty((*shift.shape, shift.shape[1]))
-        sums = np.array(sums, order="C")
-        central_moments(sums, divisor.ravel(), shift, float(reg_covar), covariances)
-        return covariances
+    def maximize(self, sums, reference, previous, *, reg_covar, fixed_weights, second_moment=None):
+        sums, shape = np.array(sums, order="C"), previous.means.shape
+        weights, means = np.empty(shape[0]), np.empty(shape)
+        covariances = np.empty((*shape, shape[1]))
+        result = weights, means, covariances
+        if maximization(sums, reference, float(reg_covar), LOST_SHARE, *result):
+            keep_lost(sums[:, 0], previous, means, covariances)
+        if fixed_weights:
+            weights = previous.weights
+        return MixtureParameters(weights, means, covariances, self.name)
+
+    def is_beyond(self, theta, reference, limit):
+        return exceeds(theta.means, reference, theta.covariances, limit)
 
     def _covariances_dot(self, moments, mass_dot, shift_dot, quadratic_dot, second_moment_dot):
         n_features = shift_dot.shape[1]

@@ -20,6 +20,7 @@ import numpy as np
 from ..numerics.packing import packing, unpack
 from ..parameters import MixtureParameters
 from ..samples.interface import features_with
+from .base import Family
 from .full import Full, outer, scatter, twice_outer
 
 
@@ -88,6 +89,8 @@ class Tied(Full):
         return logits
 
     # The M-step
+
+    maximize, is_beyond = Family.maximize, Family.is_beyond
 
     def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
         mass, n_features = sums[:, 0], shift.shape[1]

@@ -135,15 +135,47 @@ def quadratic_pull_back(precisions, shifts, coefficients_bar, means_bar, covaria
 
 
 @kernel
-def central_moments(sums, divisors, shifts, reg_covar, covariances):
-    """Fill in S²_k / N_k - δ_k δ_kᵀ + reg_covar · I from packed sums, symmetric bit by bit."""
-    n_components, d = shifts.shape
+def maximization(sums, references, reg_covar, lost_share, weights, means, covariances):
+    """Fill in the M-step of full covariances from packed sums.
+
+        w = N / Σ_l N_l,  m = r + δ,  Σ = S² / N - δ δᵀ + reg_covar I,  δ = S¹ / N,
+
+    the covariances symmetric bit by bit. Returns whether there are components with no more than
+    ``lost_share`` of the mass, for which N is taken as 1.
+    """
+    n_components, d = means.shape
+    total = 0.0
     for k in range(n_components):
-        shift, covariance = shifts[k], covariances[k]
+        total += sums[k, 0]
+    any_lost = False
+    for k in range(n_components):
+        mass = sums[k, 0]
+        weights[k] = mass / total
+        if not mass > lost_share * total:
+            any_lost, mass = True, 1.0
+        reference, mean = references[k if len(references) > 1 else 0], means[k]
+        covariance = covariances[k]
         f = 1 + d
         for a in range(d):
+            mean[a] = sums[k, 1 + a] / mass
             for b in range(a + 1):
-                x = sums[k, f + b] / divisors[k] - shift[a] * shift[b]
+                x = sums[k, f + b] / mass - mean[a] * mean[b]
                 covariance[a, b] = covariance[b, a] = x
             covariance[a, a] += reg_covar
             f += a + 1
+        for a in range(d):
+            mean[a] += reference[a]
+    return any_lost
+
+
+@kernel
+def exceeds(means, references, covariances, limit):
+    """Whether a (m_ka - r_ka)² is more than so many times Σ_kaa."""
+    n_components, d = means.shape
+    for k in range(n_components):
+        reference = references[k if len(references) > 1 else 0]
+        for a in range(d):
+            shift = means[k, a] - reference[a]
+            if shift * shift > limit * covariances[k, a, a]:
+                return True
+    return False

@@ -129,7 +129,7 @@ class CpuSamples:
             lambda n_segments: (np.zeros((n_segments, *shape)), np.zeros(n_segments)),
             lambda bounds, *out: compiled.statistics(*arguments, bounds, *out),
         )
-        return Statistics(_unpadded(sums, logits), float(log_likelihood.sum()))
+        return Statistics(_unpadded(sums, logits), _total(log_likelihood))
 
     def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
         """`Samples.statistics_jvp`."""
@@ -265,4 +265,9 @@ class CpuSamples:
 def _unpadded(sums, logits):
     """The total of the segments' sums, without what was padded."""
     n_components, size = logits.coefficients.shape
-    return (sums[0] if len(sums) == 1 else sums.sum(axis=0))[:n_components, :size]
+    return _total(sums)[:n_components, :size]
+
+
+def _total(sums):
+    """What segments add up to."""
+    return sums[0] if len(sums) == 1 else sums.sum(axis=0)

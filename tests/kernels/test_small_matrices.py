@@ -6,7 +6,8 @@ import pytest
 
 from skgmmot.families import FAMILIES
 from skgmmot.kernels.small_matrices import (
-    central_moments,
+    exceeds,
+    maximization,
     precisions,
     quadratic_coefficients,
     quadratic_pull_back,
@@ -96,19 +97,52 @@ def test_coefficients_are_those_of_the_quadratic_forms(d, K):
     assert (coefficients[K] == padding).all() and (coefficients[:, -2:] == padding).all()
 
 
+def maximized(X, weights, references, lost_share=0.0):
+    """What `maximization` makes of weighted sums about some points, and its answer."""
+    (K, _), d = weights.shape, X.shape[1]
+    about = np.broadcast_to(references, (K, d))
+    pairs = zip(weights, about, strict=True)
+    sums = np.array([weight @ naive.features(X - point, "full") for weight, point in pairs])
+    out = np.full(K, np.nan), np.full((K, d), np.nan), np.full((K, d, d), np.nan)
+    return maximization(sums, references, 0.5, lost_share, *out), *out
+
+
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("d, K", [(1, 1), (2, 3), (5, 4)])
-def test_central_moments_are_covariances(d, K):
+def test_maximization_gives_weighted_means_and_covariances(d, K, shared):
     rng = np.random.default_rng(10 * d + K)
     X, weights = rng.normal(size=(30, d)), rng.uniform(size=(K, 30))
-    sums = weights @ naive.features(X, "full")
-    masses = sums[:, 0].copy()
-    shifts = sums[:, 1 : 1 + d] / masses[:, None]
-    covariances = np.full((K, d, d), np.nan)
-    central_moments(sums, masses, shifts, 0.5, covariances)
+    references = rng.normal(size=(1 if shared else K, d))
+    any_lost, shares, means, covariances = maximized(X, weights, references)
+    assert not any_lost
+    np.testing.assert_allclose(shares, weights.sum(axis=1) / weights.sum(), rtol=1e-14)
     for k in range(K):
+        np.testing.assert_allclose(means[k], np.average(X, axis=0, weights=weights[k]), atol=1e-14)
         expected = np.cov(X.T, aweights=weights[k], ddof=0).reshape(d, d) + 0.5 * np.eye(d)
         np.testing.assert_allclose(covariances[k], expected, rtol=0, atol=1e-13)
     assert (covariances == covariances.swapaxes(1, 2)).all()
+
+
+def test_maximization_tells_of_components_without_mass():
+    rng = np.random.default_rng(0)
+    X, weights = rng.normal(size=(30, 2)), rng.uniform(size=(3, 30))
+    weights[1] = 0.0
+    any_lost, shares, *others = maximized(X, weights, np.zeros((1, 2)))
+    assert any_lost and shares[1] == 0
+    assert all(np.isfinite(part).all() for part in others)
+    weights[1] = 1e-6
+    assert not maximized(X, weights, np.zeros((1, 2)))[0]
+    assert maximized(X, weights, np.zeros((1, 2)), lost_share=1e-3)[0]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_exceeds_compares_squared_distances_with_variances(shared):
+    rng = np.random.default_rng(0)
+    means, covariances = rng.normal(size=(3, 2)), naive.random_covariances(rng, 3, 2)
+    references = rng.normal(size=(1 if shared else 3, 2))
+    ratios = (means - references) ** 2 / np.einsum("kaa->ka", covariances)
+    assert exceeds(means, references, covariances, 0.999 * ratios.max())
+    assert not exceeds(means, references, covariances, 1.001 * ratios.max())
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -98,7 +98,7 @@ MUTANTS = {
         ),
         (
             "cancellation not met",
-            "if self._cancels(step.parameters, logits.reference):",
+            "if self.family.is_beyond(step.parameters, logits.reference, LARGEST_CANCELLATION):",
             "if False:",
             "em/test_em_map_accuracy.py -k shrink or starts",
         ),

@@ -96,7 +96,19 @@ MUTANTS = {
             "reg_covar left out",
             "            covariance[a, a] += reg_covar",
             "            pass",
-            "kernels/test_small_matrices.py -k central",
+            "kernels/test_small_matrices.py -k maximization",
+        ),
+        (
+            "lost components are not told of",
+            "any_lost, mass = True, 1.0",
+            "mass = 1.0",
+            "kernels/test_small_matrices.py -k without_mass",
+        ),
+        (
+            "the first variance stands for all",
+            "limit * covariances[k, a, a]",
+            "limit * covariances[k, 0, 0]",
+            "kernels/test_small_matrices.py -k exceeds",
         ),
         (
             "shift pulled back twice",

@@ -24,7 +24,7 @@ MUTANTS = {
         ),
         (
             "only the first segment counts",
-            "(sums[0] if len(sums) == 1 else sums.sum(axis=0))",
+            "sums[0] if len(sums) == 1 else sums.sum(axis=0)",
             "sums[0]",
             "samples/test_cpu.py -k segments_add_up",
         ),
