@@ -26,7 +26,7 @@ from ..samples.interface import Logits
 from .data import Data
 from .densities import HOT, log_density
 from .e_steps import SOFTMAX, Balance, Softmax
-from .ways import LARGEST_CANCELLATION, feature_sizes, is_accurate
+from .ways import LARGEST_CANCELLATION, feature_sizes, inaccurate
 
 # Colder than this is as cold as this: assignments are hard, and no logit overflows.
 _COLDEST = 1e-100
@@ -129,23 +129,28 @@ class EMMap:
         return self.family.precisions(theta.covariances, theta.n_features)
 
     def logits(self, theta, precisions=None):
-        """Logits of θ in the matrix way where it is accurate on these data, else the centered."""
+        """Logits of θ, for each component in the matrix way if it is accurate on these data."""
         precisions = precisions or self.precisions(theta)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not accurate
             logits = self.natural(theta, precisions, self.data.center)
             hidden = self.family.hidden_magnitude(precisions.inverses, self.data.summary.reach)
-            if is_accurate(logits, self._feature_reach, hidden, theta.weights):
-                return logits
-        return self.natural(theta, precisions, None)
+            apart = inaccurate(logits, self._feature_reach, hidden, theta.weights)
+            return logits if apart is None else self._with_apart(theta, precisions, apart)
+
+    def _with_apart(self, theta, precisions, apart):
+        """Logits of θ with some components (a mask) in the centered way."""
+        if apart.all() or self.family.is_shared:
+            return self.natural(theta, precisions, None)
+        return self.natural(theta, precisions, self.data.center, apart=np.flatnonzero(apart))
 
     @cached_property
     def _feature_reach(self):
         return feature_sizes(self.family.features(self.samples.shape[1]), self.data.summary.reach)
 
-    def natural(self, theta, precisions, reference):
-        """Logits of θ about a reference point, or about the means."""
+    def natural(self, theta, precisions, reference, apart=None):
+        """Logits of θ about a reference point, but for some components, or about the means."""
         return self.family.natural(
-            theta, reference, temperature=self.temperature, precisions=precisions
+            theta, reference, apart=apart, temperature=self.temperature, precisions=precisions
         )
 
     def step(self, theta):
@@ -164,16 +169,17 @@ class EMMap:
         logits, balance = self.e_step.logits(self, theta, plain, precisions)
         step = self._step(theta, precisions, logits, logits.reference)
         if self.family.is_beyond(step.parameters, logits.reference, LARGEST_CANCELLATION):
-            # a component came to lie so far from its reference point that its squares cancel: take
-            # them about the mean that is known now
-            means = step.parameters.means
-            centered = self.natural(theta, precisions, None)
+            # components came to lie so far from their reference points that their squares cancel:
+            # take them about the means that are known now
+            apart = self.family.beyond(step.parameters, logits.reference, LARGEST_CANCELLATION)
+            apart[logits.apart] = True
+            logits = self._with_apart(theta, precisions, apart)
             if balance is not None:
-                centered = centered.shifted(balance.potentials)
-            step = self._step(theta, precisions, centered, means)
-        if step.logits.is_centered:
+                logits = logits.shifted(balance.potentials)
+            step = self._step(theta, precisions, logits, _origin(logits, step.parameters))
+        if len(logits.apart):
             # a derivative needs no statistics: it may as well take them about the new means
-            step = step._replace(origin=step.parameters.means)
+            step = step._replace(origin=_origin(logits, step.parameters))
         if self.temperature > HOT:
             step = step._replace(lower_bound=self._hot_lower_bound(theta, balance))
         if balance is not None:
@@ -339,3 +345,10 @@ class EMMap:
             family=self.family,
             precisions=step.precisions,
         )
+
+
+def _origin(logits, theta):
+    """The logits' reference points, with those of components that are apart at the means of θ."""
+    origin = logits.reference.copy()
+    origin[logits.apart] = theta.means[logits.apart]
+    return origin

@@ -1,7 +1,7 @@
 """Which way logits are evaluated: about one common point, or about the components' means.
 
-The matrix way expands squares about a common point and loses (distance/σ)² roundings. It is taken
-where that is little, the centered way elsewhere.
+The matrix way expands squares about a common point and loses (distance/σ)² roundings. Components
+for which that is little take it, the others the centered way.
 """
 
 import numpy as np
@@ -18,13 +18,15 @@ def feature_sizes(features, reach):
     return rows[left] * rows[right]
 
 
-def is_accurate(logits, sizes, hidden, weights):
-    """Whether the matrix way is, for samples whose features have at most these sizes.
+def inaccurate(logits, sizes, hidden, weights):
+    """Which components the matrix way is not for, or None.
 
-    What it sums, and what the logits leave out (``hidden``), must not be too large a multiple of
-    what remains. The logarithm of a zero weight is no loss of accuracy.
+    ``sizes`` are the largest that the samples' features have. What the matrix way sums, and what
+    the logits leave out (``hidden``), must not be too large a multiple of what remains. The
+    logarithm of a zero weight is no loss of accuracy.
     """
     magnitude = np.abs(logits.coefficients) @ sizes + hidden
     if magnitude.max() < LARGEST_CANCELLATION:
-        return True
-    return bool((magnitude[weights > 0] < LARGEST_CANCELLATION).all())
+        return None
+    apart = ~(magnitude < LARGEST_CANCELLATION) & (weights > 0)
+    return apart if apart.any() else None

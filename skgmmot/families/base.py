@@ -69,7 +69,7 @@ class Family(Covariances):
 
     # Natural parameters
 
-    def natural(self, theta, reference=None, *, temperature=1.0, precisions=None):
+    def natural(self, theta, reference=None, *, apart=None, temperature=1.0, precisions=None):
         """Logits of a mixture, about one common reference point or about the means.
 
         Parameters
@@ -78,6 +78,8 @@ class Family(Covariances):
         reference : ndarray of shape (n_features,), default=None
             Common reference point (the matrix way). None: each component's mean (the centered
             way); a tied mixture is then written as a full one.
+        apart : ndarray of int64, default=None
+            Components that go the centered way all the same (not those of a tied mixture).
         temperature : float, default=1.0
             ε > 0.
         precisions : Precisions, default=None
@@ -99,8 +101,14 @@ class Family(Covariances):
             return self._centered(constant, inverses, factors, means)
         features = self.features(n_features)
         coefficients = np.empty((len(means), features.size))
-        self._fill(constant, inverses, means - reference, coefficients)
-        return Logits(reference[None], coefficients, NO_FACTORS, features)
+        if apart is None:
+            self._fill(constant, inverses, means - reference, coefficients)
+            return Logits(reference[None], coefficients, NO_FACTORS, features)
+        references = np.repeat(reference[None], len(means), axis=0)
+        references[apart] = means[apart]
+        self._fill(constant, inverses, means - references, coefficients)
+        factors = self._kernel_factors(factors, *means.shape)[apart]
+        return Logits(references, coefficients, factors, features, apart)
 
     def _centered(self, constant, inverses, factors, means):
         """Logits about the means."""
@@ -108,7 +116,8 @@ class Family(Covariances):
         coefficients = np.empty((len(means), features.size))
         self._fill(constant, inverses, np.zeros(means.shape), coefficients)
         factors = self._kernel_factors(factors, *means.shape)
-        return Logits(np.array(means, order="C"), coefficients, factors, features)
+        everybody = np.arange(len(means))
+        return Logits(np.array(means, order="C"), coefficients, factors, features, everybody)
 
     def _kernel_factors(self, factors, n_components, n_features):
         """Factors as `Logits` have them: C-contiguous and writeable."""
@@ -222,8 +231,12 @@ class Family(Covariances):
 
         That is, its squared distance is more than ``limit`` times a variance of its component.
         """
+        return self.beyond(theta, reference, limit).any()
+
+    def beyond(self, theta, reference, limit):
+        """For which components `is_beyond` holds."""
         shift = theta.means - reference
-        return (shift * shift > limit * self.variances(theta.covariances)).any()
+        return (shift * shift > limit * self.variances(theta.covariances)).any(axis=1)
 
     def maximize_jvp(
         self,

@@ -242,27 +242,37 @@ def pull_back(weights, coefficients, pairs, rows, tile, rows_bar):
 
 
 @inner
-def softmax(n_components, weight, logits, log_sum):
-    """logits[k] becomes weight · exp(logits[k] - log_sum); padded components become zero."""
+def row_of(k, n_near, n_padded):
+    """The row of a component where those from ``n_near`` to ``n_padded`` are padding."""
+    return k if k < n_near else k - n_near + n_padded
+
+
+@inner
+def softmax(n_near, n_padded, weight, logits, log_sum):
+    """logits[k] becomes weight · exp(logits[k] - log_sum); rows of padding become zero."""
     buffer = aligned(2)
     top, total = buffer[0], buffer[1]
+    n_components = logits.shape[0] - n_padded + n_near
     top[:] = logits[0]
     for k in range(1, n_components):
+        own = logits[row_of(k, n_near, n_padded)]
         for i in range(BLOCK):
-            top[i] = max(logits[k, i], top[i])
+            top[i] = max(own[i], top[i])
     total[:] = 0.0
     for k in range(n_components):
+        own = logits[row_of(k, n_near, n_padded)]
         for i in range(BLOCK):
-            e = exp(logits[k, i] - top[i])
-            logits[k, i] = e
+            e = exp(own[i] - top[i])
+            own[i] = e
             total[i] += e
     for i in range(BLOCK):
         log_sum[i] = top[i] + log(total[i])
         total[i] = weight[i] / total[i]
     for k in range(n_components):
+        own = logits[row_of(k, n_near, n_padded)]
         for i in range(BLOCK):
-            logits[k, i] *= total[i]
-    logits[n_components:] = 0.0
+            own[i] *= total[i]
+    logits[n_near:n_padded] = 0.0
 
 
 # The centered way: every component has its own reference point, its mean, and its quadratic form

@@ -1,9 +1,12 @@
 """The CPU kernels: from samples to sums, block by block (see `blocks`), without the GIL.
 
-Each takes the data, the logits (see `cpu.Logits`) as plain arrays, and where to write. The
-components' log densities are evaluated about one common reference point (the matrix way: all
-components at once), or, where ``factors`` are given, about each component's own mean (the
-centered way: slower, and as accurate as the data allow).
+Each takes the data, the logits (`samples.interface.Logits`) as plain arrays, and where to write.
+The log densities of the first ``n_near`` components are evaluated about one common reference point
+(the matrix way: all at once), those of the others, for which there are ``factors``, about their own
+means (the centered way: slower, and as accurate as the data allow).
+
+Coefficients, and sums like them, have rows for the former, rows of padding up to whole tiles, and
+rows for the latter. Of points, the first is the common one, and the others follow.
 """
 
 import numpy as np
@@ -15,6 +18,7 @@ from .blocks import (
     linear_forms,
     load_rows,
     load_weights,
+    row_of,
     single_sums,
     softmax,
     weighted_sums,
@@ -24,24 +28,29 @@ from .compilation import inner, kernel
 
 @inner
 def block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, logits):
-    if factors.shape[0]:
-        constants = coefficients[: factors.shape[0], 0]
-        centered_logits(X, start, reference, factors, constants, rows, logits)
-    else:
+    """The logits of a block; its rows about the common point are left loaded if all are near."""
+    n_padded = coefficients.shape[0] - factors.shape[0]
+    if n_padded:
         load_rows(X, start, reference[0], has_norm, rows)
-        logits[:] = 0.0
-        linear_forms(coefficients, pairs, rows, rows, tile, logits)
+        logits[:n_padded] = 0.0
+        linear_forms(coefficients[:n_padded], pairs, rows, rows, tile, logits)
+    if factors.shape[0]:
+        constants = coefficients[n_padded:, 0]
+        centered_logits(X, start, reference[1:], factors, constants, rows, logits[n_padded:])
 
 
 @inner
-def add_sums(X, start, reference, centered, pairs, has_norm, weights, rows, tile, sums):
-    """sums[k] += Σ_i weights[k, i] φ(x_i - reference_k)."""
-    if centered:
-        for k in range(reference.shape[0]):
-            load_rows(X, start, reference[k], has_norm, rows)
-            single_sums(weights[k], pairs, rows, rows, sums[k])
-    else:
-        weighted_sums(weights, pairs, rows, rows, tile, sums)
+def add_sums(X, start, reference, pairs, has_norm, weights, rows, tile, sums):
+    """sums[k] += Σ_i weights[k, i] φ(x_i - reference_k), rows being loaded as by `block_logits`."""
+    n_apart = reference.shape[0] - 1
+    n_padded = sums.shape[0] - n_apart
+    if n_padded:
+        if n_apart:
+            load_rows(X, start, reference[0], has_norm, rows)
+        weighted_sums(weights, pairs, rows, rows, tile, sums[:n_padded])
+    for k in range(n_apart):
+        load_rows(X, start, reference[1 + k], has_norm, rows)
+        single_sums(weights[n_padded + k], pairs, rows, rows, sums[n_padded + k])
 
 
 @kernel
@@ -53,7 +62,7 @@ def statistics(
     factors,
     pairs,
     has_norm,
-    n_components,
+    n_near,
     origin,
     bounds,
     sums,
@@ -61,9 +70,10 @@ def statistics(
 ):
     """Add S_k = Σ_i s_i γ_ik φ(x_i - origin_k) and Σ_i s_i log p(x_i), by segment.
 
-    In the matrix way origin and reference are the same single point.
+    The common point is the same in origin and reference.
     """
     n_samples, n_features = X.shape
+    n_padded = coefficients.shape[0] - factors.shape[0]
     rows, tile = aligned(n_features + 2), aligned(4)
     gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight = np.empty(BLOCK)
@@ -74,21 +84,10 @@ def statistics(
                 X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
             )
             load_weights(sample_weight, start, n_samples, weight)
-            softmax(n_components, weight, gamma, log_density)
+            softmax(n_near, n_padded, weight, gamma, log_density)
             for i in range(BLOCK):
                 total += weight[i] * log_density[i]
-            add_sums(
-                X,
-                start,
-                origin,
-                factors.shape[0] > 0,
-                pairs,
-                has_norm,
-                gamma,
-                rows,
-                tile,
-                sums[segment],
-            )
+            add_sums(X, start, origin, pairs, has_norm, gamma, rows, tile, sums[segment])
         log_likelihood[segment] = total
 
 
@@ -101,14 +100,18 @@ def overlaps(
     factors,
     pairs,
     has_norm,
-    n_components,
+    n_near,
     bounds,
     sums,
     masses,
     log_likelihood,
 ):
-    """Add G_kl = Σ_i s_i γ_ik γ_il (for l ≤ k), Σ_i s_i γ_ik and Σ_i s_i log p(x_i), by segment."""
+    """Add G_kl = Σ_i s_i γ_ik γ_il (for l ≤ k), Σ_i s_i γ_ik and Σ_i s_i log p(x_i), by segment.
+
+    In the order of the rows, without those of padding.
+    """
     n_samples, n_features = X.shape
+    n_padded = coefficients.shape[0] - factors.shape[0]
     rows, tile = aligned(n_features + 2), aligned(4)
     gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
@@ -119,19 +122,21 @@ def overlaps(
                 X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
             )
             load_weights(sample_weight, start, n_samples, weight)
-            softmax(n_components, unit, gamma, log_density)
+            softmax(n_near, n_padded, unit, gamma, log_density)
             for i in range(BLOCK):
                 log_likelihood[segment] += weight[i] * log_density[i]
-            for k in range(n_components):
+            for k in range(masses.shape[1]):
+                own = gamma[row_of(k, n_near, n_padded)]
                 mass = 0.0
                 for i in range(BLOCK):
-                    weighted[i] = weight[i] * gamma[k, i]
+                    weighted[i] = weight[i] * own[i]
                     mass += weighted[i]
                 masses[segment, k] += mass
                 for other in range(k + 1):
+                    theirs = gamma[row_of(other, n_near, n_padded)]
                     shared = 0.0
                     for i in range(BLOCK):
-                        shared += weighted[i] * gamma[other, i]
+                        shared += weighted[i] * theirs[i]
                     sums[segment, k, other] += shared
 
 
@@ -155,18 +160,7 @@ def assigned_statistics(
                 for i in range(count):
                     gamma[k, i] = weight[i] * responsibilities[start + i, k]
                 gamma[k, count:] = 0.0
-            add_sums(
-                X,
-                start,
-                reference,
-                reference.shape[0] > 1,
-                pairs,
-                has_norm,
-                gamma,
-                rows,
-                tile,
-                sums[segment],
-            )
+            add_sums(X, start, reference, pairs, has_norm, gamma, rows, tile, sums[segment])
 
 
 @kernel
@@ -177,14 +171,19 @@ def densities(
     factors,
     pairs,
     has_norm,
-    n_components,
+    n_near,
     bounds,
     log_density,
     responsibilities,
     labels,
 ):
-    """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room."""
+    """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room.
+
+    In the order of the rows, without those of padding.
+    """
     n_samples, n_features = X.shape
+    n_padded = coefficients.shape[0] - factors.shape[0]
+    n_components = n_near + factors.shape[0]
     rows, tile = aligned(n_features + 2), aligned(4)
     gamma, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
@@ -193,19 +192,21 @@ def densities(
         block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
         if labels.size:
             for i in range(count):
-                best = 0
+                best, most = 0, gamma[0, i]
                 for k in range(1, n_components):
-                    if gamma[k, i] > gamma[best, i]:
-                        best = k
+                    z = gamma[row_of(k, n_near, n_padded), i]
+                    if z > most:
+                        best, most = k, z
                 labels[start + i] = best
         if log_density.size or responsibilities.size:
-            softmax(n_components, unit, gamma, log_sum)
+            softmax(n_near, n_padded, unit, gamma, log_sum)
         if log_density.size:
             log_density[start : start + count] = log_sum[:count]
         if responsibilities.size:
             for k in range(n_components):
+                own = gamma[row_of(k, n_near, n_padded)]
                 for i in range(count):
-                    responsibilities[start + i, k] = gamma[k, i]
+                    responsibilities[start + i, k] = own[i]
 
 
 @kernel

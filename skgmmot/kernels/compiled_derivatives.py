@@ -5,7 +5,7 @@ With γ_ik the responsibilities, z_ik = ⟨η_k, φ(x_i - reference_k)⟩ and φ
     S_k = Σ_i s_i γ_ik φ_ik,    dγ_ik = γ_ik (dz_ik - Σ_l γ_il dz_il).
 
 η has its own reference points, because in the centered way S is best taken about the means that
-the M-step makes of it. In the matrix way there is one point for all.
+the M-step makes of it. Components in the matrix way have one point in common.
 
 S is the gradient of the log-likelihood in η, so dS/dη is symmetric: `statistics_vjp` in η is the
 `statistics_jvp` of the same direction.
@@ -21,6 +21,7 @@ from .blocks import (
     load_tangent_rows,
     load_weights,
     pull_back,
+    row_of,
     single_form,
     single_pull_back,
     single_sums,
@@ -32,27 +33,33 @@ from .compiled import add_sums, block_logits
 
 
 @inner
-def _forms(X, start, reference, centered, coefficients, pairs, has_norm, rows, tile, forms):
-    """forms[k, i] = ⟨coefficients_k, φ_ik⟩. In the matrix way ``rows`` are loaded already."""
+def _forms(X, start, reference, coefficients, pairs, has_norm, rows, tile, forms):
+    """forms[k, i] = ⟨coefficients_k, φ_ik⟩, with rows loaded as `block_logits` does."""
+    n_apart = reference.shape[0] - 1
+    n_padded = forms.shape[0] - n_apart
     forms[:] = 0.0
-    if centered:
-        for k in range(reference.shape[0]):
-            load_rows(X, start, reference[k], has_norm, rows)
-            single_form(coefficients[k], pairs, rows, rows, forms[k])
-    else:
-        linear_forms(coefficients, pairs, rows, rows, tile, forms)
+    if n_padded:
+        if n_apart:
+            load_rows(X, start, reference[0], has_norm, rows)
+        linear_forms(coefficients[:n_padded], pairs, rows, rows, tile, forms)
+    for k in range(n_padded, forms.shape[0]):
+        load_rows(X, start, reference[1 + k - n_padded], has_norm, rows)
+        single_form(coefficients[k], pairs, rows, rows, forms[k])
 
 
 @inner
-def _center_forms(n_components, gamma, forms, mean):
+def _center_forms(n_near, n_padded, gamma, forms, mean):
     """mean[i] = Σ_k γ_ik forms[k, i], subtracted from the forms."""
+    n_components = gamma.shape[0] - n_padded + n_near
     mean[:] = 0.0
     for k in range(n_components):
+        row = row_of(k, n_near, n_padded)
         for i in range(BLOCK):
-            mean[i] += gamma[k, i] * forms[k, i]
+            mean[i] += gamma[row, i] * forms[row, i]
     for k in range(n_components):
+        row = row_of(k, n_near, n_padded)
         for i in range(BLOCK):
-            forms[k, i] -= mean[i]
+            forms[row, i] -= mean[i]
 
 
 @inner
@@ -74,7 +81,7 @@ def statistics_vjp(
     factors,
     pairs,
     has_norm,
-    n_components,
+    n_near,
     origin,
     sums_bar,
     bounds,
@@ -90,37 +97,38 @@ def statistics_vjp(
         x̄_i = s_i J_φ(x_i)ᵀ Σ_k (γ_ik U_k + b_ik η_k).
     """
     n_samples, n_features = X.shape
-    n_padded = coefficients.shape[0]
+    n_rows, n_apart = coefficients.shape[0], factors.shape[0]
+    n_padded = n_rows - n_apart
     rows, rows_bar, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
-    mixed = aligned(2 * n_padded)  # γ, then s γ; below it u, then s b
-    gamma, form = mixed[:n_padded], mixed[n_padded:]
+    mixed = aligned(2 * n_rows)  # γ, then s γ; below it u, then s b
+    gamma, form = mixed[:n_rows], mixed[n_rows:]
     both = np.concatenate((sums_bar, coefficients))
+    n_parts = 2 if n_apart else 1  # of mixed that have to do with the common point
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
-    centered = factors.shape[0] > 0
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             count = min(BLOCK, n_samples - start)
             block_logits(
                 X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
             )
-            softmax(n_components, unit, gamma, log_density)
+            softmax(n_near, n_padded, unit, gamma, log_density)
             load_weights(sample_weight, start, n_samples, weight)
-            _forms(X, start, origin, centered, sums_bar, pairs, has_norm, rows, tile, form)
-            _center_forms(n_components, gamma, form, mean)
+            _forms(X, start, origin, sums_bar, pairs, has_norm, rows, tile, form)
+            _center_forms(n_near, n_padded, gamma, form, mean)
             if weight_bar.size:
                 for i in range(count):
                     weight_bar[start + i] += mean[i]
-            for k in range(n_components):
+            for k in range(n_rows - n_padded + n_near):
+                row = row_of(k, n_near, n_padded)
                 for i in range(BLOCK):
-                    gamma[k, i] *= weight[i]
-                    form[k, i] *= gamma[k, i]
+                    gamma[row, i] *= weight[i]
+                    form[row, i] *= gamma[row, i]
             if coefficients_bar.size:
                 add_sums(
                     X,
                     start,
                     reference,
-                    centered,
                     pairs,
                     has_norm,
                     form,
@@ -131,18 +139,23 @@ def statistics_vjp(
             if not X_bar.size:
                 continue
             rows_bar[:] = 0.0
-            if centered:
-                for k in range(n_components):
-                    load_rows(X, start, origin[k], has_norm, rows)
-                    single_pull_back(gamma[k], sums_bar[k], pairs, rows, rows_bar)
-                    if has_norm:
-                        _pull_squared_norm(n_features, rows, rows_bar)
-                    load_rows(X, start, reference[k], has_norm, rows)
-                    single_pull_back(form[k], coefficients[k], pairs, rows, rows_bar)
-                    if has_norm:
-                        _pull_squared_norm(n_features, rows, rows_bar)
-            else:
-                pull_back(mixed, both, pairs, rows, tile, rows_bar)
+            if n_padded:
+                if n_apart:
+                    load_rows(X, start, reference[0], has_norm, rows)
+                for part in range(n_parts):
+                    first = part * n_rows
+                    last = first + (n_padded if n_apart else 2 * n_rows)
+                    pull_back(mixed[first:last], both[first:last], pairs, rows, tile, rows_bar)
+                if has_norm:
+                    _pull_squared_norm(n_features, rows, rows_bar)
+            for k in range(n_apart):
+                own = n_padded + k
+                load_rows(X, start, origin[1 + k], has_norm, rows)
+                single_pull_back(gamma[own], sums_bar[own], pairs, rows, rows_bar)
+                if has_norm:
+                    _pull_squared_norm(n_features, rows, rows_bar)
+                load_rows(X, start, reference[1 + k], has_norm, rows)
+                single_pull_back(form[own], coefficients[own], pairs, rows, rows_bar)
                 if has_norm:
                     _pull_squared_norm(n_features, rows, rows_bar)
             for first in range(0, count, 8):  # as in `load_rows`
@@ -160,7 +173,7 @@ def statistics_jvp(
     factors,
     pairs,
     has_norm,
-    n_components,
+    n_near,
     origin,
     coefficients_dot,
     X_dot,
@@ -173,51 +186,54 @@ def statistics_jvp(
     γ̇_ik = γ_ik (ż_ik - Σ_l γ_il ż_il) with ż_ik = ⟨η̇_k, φ⟩ + ⟨η_k, φ̇⟩ and φ̇ = J_φ ẋ.
     """
     n_samples, n_features = X.shape
-    n_padded = coefficients.shape[0]
+    n_rows, n_apart = coefficients.shape[0], factors.shape[0]
+    n_padded = n_rows - n_apart
     rows, rows_dot, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
-    gamma, form = aligned(n_padded), aligned(n_padded)
+    gamma, form = aligned(n_rows), aligned(n_rows)
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, moved, unit = np.empty(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
-    centered = factors.shape[0] > 0
     for segment in range(bounds.size - 1):
         sums = sums_dot[segment]
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             block_logits(
                 X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
             )
-            softmax(n_components, unit, gamma, log_density)
+            softmax(n_near, n_padded, unit, gamma, log_density)
             load_weights(sample_weight, start, n_samples, weight)
             if weight_dot.size:
                 load_weights(weight_dot, start, n_samples, moved)
-            _forms(
-                X, start, reference, centered, coefficients_dot, pairs, has_norm, rows, tile, form
-            )
+            _forms(X, start, reference, coefficients_dot, pairs, has_norm, rows, tile, form)
             if X_dot.size:
-                if centered:
-                    for k in range(n_components):
-                        load_rows(X, start, reference[k], has_norm, rows)
-                        load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                        single_form(coefficients[k], pairs, rows_dot, rows, form[k])
-                        single_form(coefficients[k], pairs, rows, rows_dot, form[k])
-                else:
+                if n_padded:
+                    if n_apart:
+                        load_rows(X, start, reference[0], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                    linear_forms(coefficients, pairs, rows_dot, rows, tile, form)
-                    linear_forms(coefficients, pairs, rows, rows_dot, tile, form)
-            _center_forms(n_components, gamma, form, mean)
-            for k in range(n_components):
+                    near = coefficients[:n_padded]
+                    linear_forms(near, pairs, rows_dot, rows, tile, form)
+                    linear_forms(near, pairs, rows, rows_dot, tile, form)
+                for k in range(n_padded, n_rows):
+                    load_rows(X, start, reference[1 + k - n_padded], has_norm, rows)
+                    load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
+                    single_form(coefficients[k], pairs, rows_dot, rows, form[k])
+                    single_form(coefficients[k], pairs, rows, rows_dot, form[k])
+            _center_forms(n_near, n_padded, gamma, form, mean)
+            for k in range(n_rows - n_padded + n_near):
+                row = row_of(k, n_near, n_padded)
                 for i in range(BLOCK):
-                    form[k, i] = gamma[k, i] * (moved[i] + weight[i] * form[k, i])
-                    gamma[k, i] *= weight[i]
-            form[n_components:] = 0.0
-            add_sums(X, start, origin, centered, pairs, has_norm, form, rows, tile, sums)
+                    form[row, i] = gamma[row, i] * (moved[i] + weight[i] * form[row, i])
+                    gamma[row, i] *= weight[i]
+            form[n_near:n_padded] = 0.0
+            add_sums(X, start, origin, pairs, has_norm, form, rows, tile, sums)
             if not X_dot.size:
                 continue
-            if centered:
-                for k in range(n_components):
-                    load_rows(X, start, origin[k], has_norm, rows)
+            if n_padded:
+                if n_apart:
+                    load_rows(X, start, reference[0], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                    single_sums(gamma[k], pairs, rows_dot, rows, sums[k])
-                    single_sums(gamma[k], pairs, rows, rows_dot, sums[k])
-            else:
-                weighted_sums(gamma, pairs, rows_dot, rows, tile, sums)
-                weighted_sums(gamma, pairs, rows, rows_dot, tile, sums)
+                weighted_sums(gamma, pairs, rows_dot, rows, tile, sums[:n_padded])
+                weighted_sums(gamma, pairs, rows, rows_dot, tile, sums[:n_padded])
+            for k in range(n_padded, n_rows):
+                load_rows(X, start, origin[1 + k - n_padded], has_norm, rows)
+                load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
+                single_sums(gamma[k], pairs, rows_dot, rows, sums[k])
+                single_sums(gamma[k], pairs, rows, rows_dot, sums[k])

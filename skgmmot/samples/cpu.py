@@ -38,11 +38,53 @@ def _padded_size(size):
     return -(-size // TILE) * TILE
 
 
-def _padded(coefficients, shape):
-    """Coefficients, or sums, among zeros."""
-    out = np.zeros((_padded_size(shape[0]), _padded_size(shape[1])))
-    out[: shape[0], : shape[1]] = coefficients
-    return out
+class _Layout:
+    """How the kernels want what belongs to the components of some logits (`kernels.compiled`)."""
+
+    def __init__(self, logits):
+        (n_components, self.size), n_apart = logits.coefficients.shape, len(logits.apart)
+        self.n_near = n_components - n_apart
+        self.n_padded = _padded_size(self.n_near)
+        self.shape = self.n_padded + n_apart, _padded_size(self.size)
+        self.apart, self.order = logits.apart, None  # of the components, if not as they are
+        if 0 < n_apart < n_components:
+            self.order = np.concatenate([self._near(), self.apart])
+
+    def _near(self):
+        return np.delete(np.arange(self.n_near + len(self.apart)), self.apart)
+
+    def rows(self, coefficients):
+        """Coefficients, or cotangents of sums, among zeros."""
+        out = np.zeros(self.shape)
+        if self.order is None:
+            n_components = self.n_near + len(self.apart)
+            out[:n_components, : self.size] = coefficients
+        elif np.ndim(coefficients):
+            out[: self.n_near, : self.size] = coefficients[self.order[: self.n_near]]
+            out[self.n_padded :, : self.size] = coefficients[self.apart]
+        return out
+
+    def of_rows(self, rows):
+        """What `rows` was made of, from sums in that form."""
+        if self.order is None:
+            return rows[: self.n_near + len(self.apart), : self.size]
+        packed = np.concatenate([rows[: self.n_near], rows[self.n_padded :]])
+        return self.of_order(packed[:, : self.size])
+
+    def of_order(self, values):
+        """Values of components, along the first axis, without padding."""
+        if self.order is None:
+            return values
+        out = np.empty_like(values)
+        out[self.order] = values
+        return out
+
+    def points(self, points):
+        """The common point, and those of the components that are apart."""
+        if not len(self.apart):
+            return points
+        common = points[self.order[0]] if self.n_near else np.zeros(points.shape[1])
+        return np.concatenate([common[None], points[self.apart]])
 
 
 @lru_cache(maxsize=256)
@@ -123,48 +165,48 @@ class CpuSamples:
 
     def statistics(self, logits, *, origin=None):
         """`Samples.statistics`."""
-        arguments, shape = self._arguments(logits, origin)
+        arguments, layout = self._arguments(logits, origin)
         sums, log_likelihood = self._each_segment(
-            shape,
-            lambda n_segments: (np.zeros((n_segments, *shape)), np.zeros(n_segments)),
+            layout.shape,
+            lambda n_segments: (np.zeros((n_segments, *layout.shape)), np.zeros(n_segments)),
             lambda bounds, *out: compiled.statistics(*arguments, bounds, *out),
         )
-        return Statistics(_unpadded(sums, logits), _total(log_likelihood))
+        return Statistics(layout.of_rows(_total(sums)), _total(log_likelihood))
 
     def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
         """`Samples.statistics_jvp`."""
-        arguments, shape = self._arguments(logits, origin)
-        coefficients_dot = _padded(coefficients_dot, logits.coefficients.shape)
+        arguments, layout = self._arguments(logits, origin)
+        coefficients_dot = layout.rows(coefficients_dot)
         X_dot, weight_dot = (None, None) if data_dot is None else data_dot
         moved = (
             _read_only(_NO_ROWS if X_dot is None else X_dot),
             _read_only(_UNWEIGHTED if weight_dot is None else weight_dot),
         )
         (sums,) = self._each_segment(
-            shape,
-            lambda n_segments: (np.zeros((n_segments, *shape)),),
+            layout.shape,
+            lambda n_segments: (np.zeros((n_segments, *layout.shape)),),
             lambda bounds, out: compiled_derivatives.statistics_jvp(
                 *arguments, coefficients_dot, *moved, bounds, out
             ),
         )
-        return _unpadded(sums, logits)
+        return layout.of_rows(_total(sums))
 
     def statistics_vjp(self, logits, sums_bar, *, origin=None, wrt_logits=True, data_bar=None):
         """`Samples.statistics_vjp`."""
-        arguments, shape = self._arguments(logits, origin)
-        sums_bar = _padded(sums_bar, logits.coefficients.shape)
+        arguments, layout = self._arguments(logits, origin)
+        sums_bar = layout.rows(sums_bar)
         X_bar, weight_bar = _NO_ROWS, _NO_DENSITY
         if data_bar is not None:
             X_bar = data_bar.X
             weight_bar = _NO_DENSITY if data_bar.sample_weight is None else data_bar.sample_weight
         (sums,) = self._each_segment(
-            shape,
-            lambda n_segments: (np.zeros((n_segments, *shape)) if wrt_logits else _NO_SUMS,),
+            layout.shape,
+            lambda n_segments: (np.zeros((n_segments, *layout.shape)) if wrt_logits else _NO_SUMS,),
             lambda bounds, out: compiled_derivatives.statistics_vjp(
                 *arguments, sums_bar, bounds, out, X_bar, weight_bar
             ),
         )
-        return _unpadded(sums, logits) if wrt_logits else None
+        return layout.of_rows(_total(sums)) if wrt_logits else None
 
     def assigned_statistics(self, responsibilities, reference, features):
         """`Samples.assigned_statistics`."""
@@ -174,8 +216,12 @@ class CpuSamples:
         return total
 
     def _assigned(self, responsibilities, reference, features):
-        n_components = responsibilities.shape[1]
-        shape = _padded_size(n_components), _padded_size(features.size)
+        n_components, rows = responsibilities.shape[1], len(reference)
+        if rows > 1:  # a point for each component, and none in common
+            reference = np.concatenate([np.zeros((1, reference.shape[1])), reference])
+        else:
+            rows = _padded_size(n_components)
+        shape = rows, _padded_size(features.size)
         arguments = (responsibilities, reference, _pairs_of(features), features.has_squared_norm)
         (sums,) = self._each_segment(
             shape,
@@ -186,9 +232,10 @@ class CpuSamples:
 
     def overlaps(self, logits):
         """`Samples.overlaps`."""
-        (arguments, shape), n_components = self._arguments(logits, None), len(logits.coefficients)
+        arguments, layout = self._arguments(logits, None)
+        n_components = len(logits.coefficients)
         sums, masses, log_likelihood = self._each_segment(
-            shape,
+            layout.shape,
             lambda n_segments: (
                 np.zeros((n_segments, n_components, n_components)),
                 np.zeros((n_segments, n_components)),
@@ -198,7 +245,8 @@ class CpuSamples:
         )
         lower = sums.sum(axis=0)
         shared = lower + np.tril(lower, -1).T
-        return Overlaps(shared, masses.sum(axis=0), float(log_likelihood.sum()))
+        shared = layout.of_order(layout.of_order(shared).T)
+        return Overlaps(shared, layout.of_order(masses.sum(axis=0)), float(log_likelihood.sum()))
 
     def log_densities(self, logits):
         """`Samples.log_densities`."""
@@ -209,23 +257,24 @@ class CpuSamples:
     def responsibilities(self, logits):
         """`Samples.responsibilities`."""
         out = np.empty((self.shape[0], len(logits.coefficients)))
-        self._densities(logits, _NO_DENSITY, out, _NO_LABELS)
-        return out
+        layout = self._densities(logits, _NO_DENSITY, out, _NO_LABELS)
+        return layout.of_order(out.T).T
 
     def labels(self, logits):
         """`Samples.labels`."""
         out = np.empty(self.shape[0], dtype=np.int64)
-        self._densities(logits, _NO_DENSITY, _NO_RESPONSIBILITIES, out)
-        return out
+        layout = self._densities(logits, _NO_DENSITY, _NO_RESPONSIBILITIES, out)
+        return out if layout.order is None else layout.order[out]
 
     def _densities(self, logits, *out):
-        arguments, shape = self._arguments(logits, None)
+        arguments, layout = self._arguments(logits, None)
         arguments = arguments[:1] + arguments[2:-1]  # no sample weights, no origin
         self._each_segment(
-            shape,
+            layout.shape,
             lambda n_segments: (),
             lambda bounds: compiled.densities(*arguments, bounds, *out),
         )
+        return layout
 
     def chunks(self):
         """`Samples.chunks`."""
@@ -247,25 +296,20 @@ class CpuSamples:
         return CpuSamples(self.X[index], weight, self.n_threads)
 
     def _arguments(self, logits, origin):
-        """What the kernels take: data, logits as plain arrays, origin; and the padded shape."""
-        coefficients = _padded(logits.coefficients, logits.coefficients.shape)
+        """What the kernels take: data, logits as plain arrays, origin; and their `_Layout`."""
+        layout = _Layout(logits)
+        reference = layout.points(logits.reference)
         arguments = (
             *self._data,
-            logits.reference,
-            coefficients,
+            reference,
+            layout.rows(logits.coefficients),
             logits.factors,
             _pairs_of(logits.features),
             logits.features.has_squared_norm,
-            len(logits.coefficients),
-            logits.reference if origin is None else np.array(origin, order="C"),
+            layout.n_near,
+            reference if origin is None else np.array(layout.points(origin), order="C"),
         )
-        return arguments, coefficients.shape
-
-
-def _unpadded(sums, logits):
-    """The total of the segments' sums, without what was padded."""
-    n_components, size = logits.coefficients.shape
-    return _total(sums)[:n_components, :size]
+        return arguments, layout
 
 
 def _total(sums):

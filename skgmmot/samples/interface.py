@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 NO_FACTORS = np.zeros((0, 0, 0))
+NOBODY = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +49,26 @@ def features_with(n_features, left, right):
 class Logits(NamedTuple):
     """log w_k g_k(x) = ⟨coefficients_k, φ(x - reference_k)⟩ for every component k.
 
+    Components go one of two ways: the matrix way, about a point that they have in common, or the
+    centered way, each about its own mean, with quadratic forms that are evaluated as squares
+    ‖U_kᵀ (x - m_k)‖², P_k = U_k U_kᵀ, so that nothing cancels.
+
     reference : ndarray of shape (n_components, n_features) or (1, n_features)
-        A point for each component (its mean: the centered way), or one for all (the matrix way).
+        A point for each component, or one for all.
     coefficients : ndarray of shape (n_components, size of φ)
         Natural parameters about the reference points.
-    factors : ndarray of shape (n_components, n_features or 1, n_features) or (0, 0, 0)
-        In the centered way the upper triangular U_k of the precisions P_k = U_k U_kᵀ (or their
-        diagonals), with which quadratic forms are evaluated without cancellation; empty in the
-        matrix way.
+    factors : ndarray of shape (n_apart, n_features or 1, n_features), or (0, 0, 0)
+        The upper triangular U_k, or their diagonals, of those that go the centered way.
     features : Features
+    apart : ndarray of shape (n_apart,), int64
+        The numbers of these, in increasing order.
     """
 
     reference: np.ndarray
     coefficients: np.ndarray
     factors: np.ndarray
     features: Features
+    apart: np.ndarray = NOBODY
 
     @property
     def n_components(self):
@@ -70,7 +76,8 @@ class Logits(NamedTuple):
 
     @property
     def is_centered(self):
-        return len(self.factors) > 0
+        """Whether all components go the centered way."""
+        return len(self.apart) == len(self.coefficients)
 
     def shifted(self, potentials):
         """With potentials of shape (n_components,) added to the constants."""
@@ -179,7 +186,7 @@ class Samples(Protocol):
     """Samples with their weights, and the loops over them.
 
     In all methods ``logits`` are `Logits`, and ``origin``, of shape (n_components, n_features), are
-    in the centered way other points than those of the logits to take statistics about.
+    for components in the centered way other points than the logits' to take statistics about.
     """
 
     shape: tuple  # (n_samples, n_features)

@@ -9,6 +9,8 @@ measured in units of the updated component (`naive.errors`), and what is asked o
   distance from the origin in standard deviations.
 """
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.densities import log_density
 from skgmmot.em.em_map import EMMap
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
+from skgmmot.samples.interface import DataTangent
 
 pytestmark = pytest.mark.skipif(
     not naive.LONG_IS_LONGER, reason="no extended precision on this platform"
@@ -246,3 +249,69 @@ def test_nearly_collinear_features_of_a_tied_mixture(n_components):
     # the center may lie half a rounding of the data off, which 1 / e makes 1e-10
     np.testing.assert_allclose(log_density(problem, theta), expected, rtol=0, atol=1e-8)
     assert problem.step(theta).lower_bound == pytest.approx(expected.mean(), rel=0, abs=1e-8)
+
+
+# Some components in one way, the others in the other
+
+
+def starved(kind, shrink):
+    """Data, and a mixture one component of which is as much smaller than the others."""
+    theta = naive.random_mixture(np.random.default_rng(0), 4, 2, kind)
+    covariances = theta.covariances.copy()
+    covariances[1] *= shrink**2
+    theta = replace(theta, covariances=covariances)
+    X = naive.sample(np.random.default_rng(1), theta, 400)
+    return X, theta
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_a_starved_component_goes_its_own_way_alone(kind):
+    X, theta = starved(kind, 1e-6)
+    em_map = EMMap.on(X, covariance_type=kind, reg_covar=1e-14)
+    step = em_map.step(theta)
+    assert step.logits.apart.tolist() == [1]
+    near = [0, 2, 3]
+    assert (step.logits.reference[near] == em_map.data.center).all()
+    assert (step.origin[near] == em_map.data.center).all()
+    np.testing.assert_array_equal(step.origin[1], step.parameters.means[1])
+    assert_step_is_accurate(X, theta, reg_covar=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_a_component_that_shrinks_in_the_step_goes_its_own_way_alone(kind):
+    """Its covariance is known to be tiny only after the step."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(300, 2)), [50.0, 50.0] + 1e-7 * rng.normal(size=(50, 2))])
+    covariances = {"full": np.eye(2), "diag": np.ones(2), "spherical": 1.0}[kind]
+    theta = MixtureParameters(
+        np.full(3, 1 / 3),
+        np.array([[0.5, 0.0], [50.0, 50.0], [-0.5, 0.0]]),
+        np.array([covariances] * 3),
+        kind,
+    )
+    step = EMMap.on(X, covariance_type=kind, reg_covar=1e-16).step(theta)
+    assert step.logits.apart.tolist() == [1]
+    assert_step_is_accurate(X, theta, reg_covar=1e-16)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_derivatives_do_not_depend_on_the_way(kind):
+    """With one component apart, as with all: to the cancellation of a million that is allowed."""
+    X, theta = starved(kind, 1e-3)
+    rng, weight = np.random.default_rng(2), np.random.default_rng(3).uniform(0.5, 2, size=len(X))
+    mixed = EMMap.on(X, weight, covariance_type=kind, reg_covar=1e-14)
+    assert 0 < len(mixed.step(theta).logits.apart) < 4
+    U, data_dot = (
+        naive.random_cotangent(rng, theta),
+        DataTangent(rng.normal(size=X.shape), rng.normal(size=len(X))),
+    )
+    found = []
+    for em_map in (mixed, naive.in_way(mixed, "centered")):
+        step, data_bar = em_map.step(theta), em_map.zero_cotangent(wrt_weight=True)
+        theta_bar = em_map.vjp(step, U, data_bar)
+        found.append(
+            [*theta_bar, data_bar.X, data_bar.sample_weight, *em_map.jvp(step, U, data_dot)]
+        )
+    for one, other in zip(*found, strict=True):
+        scale = np.abs(other).max(axis=tuple(range(1, other.ndim)), keepdims=True)
+        np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=1e-8)

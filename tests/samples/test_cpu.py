@@ -24,7 +24,7 @@ from skgmmot.samples import cpu
 from skgmmot.samples.cpu import CpuSamples
 from skgmmot.samples.interface import DataCotangent, Logits
 
-WAYS = ("matrix", "centered")
+WAYS = ("matrix", "centered", "mixed")
 
 
 class Case(NamedTuple):
@@ -61,11 +61,15 @@ def make_case(kind, way, dtype, *, n, d, K, weighted, scale, offset, seed, sprea
     theta = naive.moved(theta, scale, offset * scale)
     X = naive.sample(rng, theta, n).astype(dtype)
     weight = rng.uniform(0.1, 3.0, size=n) if weighted else None
-    reference = None
-    if way == "matrix":
+    if way == "mixed" and (kind == "tied" or K == 1):
+        way = "matrix"
+    reference, apart = None, None
+    if way != "centered":
         reference = X.mean(axis=0).astype(float) + scale * rng.normal(size=d)
-    logits = family_of(theta).natural(theta, reference)
-    assert bool(len(logits.factors)) == (way == "centered")
+    if way == "mixed":
+        apart = np.arange(seed % 2, K, 2)
+    logits = family_of(theta).natural(theta, reference, apart=apart)
+    assert len(logits.factors) == {"matrix": 0, "centered": K}.get(way, (K + 1 - seed % 2) // 2)
     return described(X, weight, logits, "full" if (kind, way) == ("tied", "centered") else kind)
 
 

@@ -11,7 +11,7 @@ from skgmmot.samples.cpu import CpuSamples
 from skgmmot.samples.interface import DataCotangent, DataTangent
 
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-all_ways = pytest.mark.parametrize("way", ["matrix", "centered", "other origin"])
+all_ways = pytest.mark.parametrize("way", ["matrix", "centered", "other origin", "mixed"])
 
 
 class Case:
@@ -24,8 +24,14 @@ class Case:
         self.X = naive.sample(rng, theta, n).astype(dtype)
         self.weight = rng.uniform(0.1, 2.0, size=n) if weighted else None
         self.s = np.ones(n) if self.weight is None else self.weight
-        self.logits = family_of(theta).natural(theta, np.ones(d) if way == "matrix" else None)
+        if way == "mixed" and kind == "tied":
+            way = "matrix"
+        mixed = np.array([1]) if way == "mixed" else None
+        common = np.ones(d) if way in ("matrix", "mixed") else None
+        self.logits = family_of(theta).natural(theta, common, apart=mixed)
         self.origin = theta.means + 1.0 if way == "other origin" else None
+        if way == "mixed":
+            self.origin = self.logits.reference + [[0.0], [1.0], [0.0]]
         self.type = "full" if kind == "tied" and way != "matrix" else kind
         size = self.logits.features.size
         self.eta = self.logits.coefficients[:K, :size]
@@ -101,6 +107,7 @@ def test_the_hessian_is_symmetric(kind, way):
     if way == "other origin":
         pytest.skip("then they are not")
     case = Case(kind, way)
+    assert case.origin is None or way == "mixed"
     U = case.rng.normal(size=case.eta.shape)
     pulled = CpuSamples(case.X, case.weight).statistics_vjp(case.logits, U)
     pushed = CpuSamples(case.X, case.weight).statistics_jvp(case.logits, U)
