@@ -36,7 +36,12 @@ def flow(X, target, mode, *, fixed_weights, n_steps=120, batch_fraction=1.0):
         X,
         target,
         estimator=DifferentiableGaussianMixture(
-            3, fixed_weights=fixed_weights, max_iter=30, reg_covar=1e-4, random_state=0
+            3,
+            fixed_weights=fixed_weights,
+            max_iter=30,
+            reg_covar=1e-4,
+            acceleration=None,
+            random_state=0,
         ),
         optimizer="gd",
         learning_rate=0.05,

@@ -75,7 +75,14 @@ def step_jacobian(X, theta, reg_covar):
 def experiment(separation, n_samples, n_steps, rng):
     X, means = draw(separation, n_samples, rng)
     mixture = DifferentiableGaussianMixture(
-        3, means_init=means, max_iter=n_steps, tol=0.0, residual_tol=0.0, n_jobs=1, random_state=0
+        3,
+        means_init=means,
+        acceleration=None,
+        max_iter=n_steps,
+        tol=0.0,
+        residual_tol=0.0,
+        n_jobs=1,
+        random_state=0,
     ).fit(X)
     cotangent = tuple(rng.normal(size=part.shape) for part in mixture.parameters_)
     gradients = {

@@ -155,7 +155,7 @@ class Unrolled(OneStep):
                 "given, or their steps not kept: a pickle leaves them out, and keep_path=False. "
                 "Call fit, or use mode='implicit' or 'one_step'."
             )
-        if not record.path.plain:
+        if not record.path.is_plain:
             raise ValueError(
                 "mode='unrolled' differentiates plain EM steps, and needs a fit with "
                 f"acceleration=None; this one had acceleration={acceleration!r}. Fit again, "

@@ -94,6 +94,8 @@ def iterate(
         if converged or stop or n_evaluations >= max_iter:
             break
         theta, step = solver.move(em_map, step, max_iter - n_evaluations)
+        if not solver.plain:
+            path.forget_steps()
     last = em_map.step(path.end)
     residual = em_map.residual(last)
     return EMResult(path.end, path, lower_bounds, last, residual, converged, n_evaluations)

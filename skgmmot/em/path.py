@@ -16,7 +16,7 @@ class Path:
     max_bytes : int
     plain : bool, default=True
         Whether all steps are plain EM steps. Of others only the last is kept: there is nothing to
-        unroll.
+        unroll (`forget_steps`).
     temperature : float or None, default=None
         Where the steps were made; None: that of the map.
     before : Path, default=None
@@ -42,6 +42,15 @@ class Path:
         if len(self._kept) > max(self._max_bytes // step.nbytes, self._stride):
             self._kept = self._kept[1::2]
             self._stride *= 2
+
+    def forget_steps(self):
+        """Let go of the steps, after one that was not plain."""
+        self.plain, self._kept = False, []
+
+    @property
+    def is_plain(self):
+        """Whether all steps are plain, at higher temperatures too."""
+        return self.plain and (self.before is None or self.before.is_plain)
 
     @property
     def previous(self):

@@ -35,6 +35,8 @@ from ..parameters import MixtureParameters
 
 # Where EM converges this fast, the linear algebra of the size of the mixture would only cost time.
 _WARM_UP = 20
+# From this plain step on "auto" looks at gains, and begins where so many more would be needed.
+_LOOK_FROM, _SLOW = 10, 30
 # Plain steps after a refused one: residuals of the region that was left behind mislead.
 _ANDERSON_PAUSE = 3
 _LARGEST_MOVE = 10.0  # in standard deviations, about
@@ -204,13 +206,56 @@ class Newton(_Safeguarded):
         return None
 
 
-SOLVERS = {None: Plain, "anderson": Anderson, "newton": Newton}
+class Auto(Newton):
+    """Plain EM where that is fast, and Newton-Krylov where it would need many steps more.
+
+    EM that contracts by ρ multiplies its gains g by ρ² in each step, and its residual goes with
+    the root of g. So it needs about log(g / goal) / log(1 / ρ²) steps more. Gains that grow, as
+    beside a saddle, promise no end.
+
+    Parameters
+    ----------
+    goal : float
+        The gain at which EM would be done.
+    """
+
+    def __init__(self, goal):
+        super().__init__()
+        self.plain, self._pause = True, _LOOK_FROM
+        self._goal, self._bounds = goal, []
+
+    def move(self, em_map, step, n_left):
+        if self.plain:
+            self._bounds = [*self._bounds[-3:], step.lower_bound]
+            self._pause -= 1
+            if self._pause > 0 or not self._is_slow(step):
+                return step.parameters, None
+            self.plain, self._pause = False, 0
+        return super().move(em_map, step, n_left)
+
+    def _is_slow(self, step):
+        earlier, _, gain = np.diff(self._bounds)
+        if gain <= _rounding(step):
+            return False
+        if not 0 < gain < earlier:
+            return True
+        shrink = np.sqrt(gain / earlier)
+        return np.log(max(gain / self._goal, 1.0)) > _SLOW * np.log(1 / shrink)
 
 
-def solver_of(acceleration, depth):
-    """What makes a solver, by its name; ``depth`` is that of ``"anderson"``."""
-    solver = SOLVERS[acceleration]
-    return partial(solver, depth) if solver is Anderson else solver
+SOLVERS = {None: Plain, "auto": Auto, "anderson": Anderson, "newton": Newton}
+
+
+def solver_of(acceleration, *, depth, tol, residual_tol):
+    """What makes a solver, by its name.
+
+    ``depth`` is that of ``"anderson"``; the tolerances, those of `fit`, say where ``"auto"`` ends.
+    """
+    if acceleration == "anderson":
+        return partial(Anderson, depth)
+    if acceleration == "auto":
+        return partial(Auto, min(tol, residual_tol**2) or _SETTLED**2)
+    return SOLVERS[acceleration]
 
 
 def _conjugate_gradients(product, right, *, rtol, radius, max_iter):

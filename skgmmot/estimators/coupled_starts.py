@@ -59,7 +59,7 @@ def independent_fit(cloud, n_components, options, seed, start=None):
 
     ``start`` is a `MixtureParameters` to start from, or None for an initialization.
     """
-    options = options | {"random_state": seed}
+    options = options | {"random_state": seed, "acceleration": None}
     if start is None:
         mixture = DifferentiableGaussianMixture(n_components, **options)
     else:

@@ -40,8 +40,8 @@ class DifferentiableGaussianMixture(
     """Gaussian mixture fitted by EM, with gradients with respect to the data.
 
     Takes the place of `sklearn.mixture.GaussianMixture`: the same parameters, methods and fitted
-    attributes, and, with ``residual_tol=np.inf``, the same iterates. It adds sample weights,
-    fixed weights, a stopping rule that looks at the parameters, and gradients through EM.
+    attributes, and, with ``acceleration=None, residual_tol=np.inf``, the same iterates. It adds
+    weights, a stopping rule that looks at the parameters, and gradients through EM.
 
     Parameters
     ----------
@@ -89,12 +89,14 @@ class DifferentiableGaussianMixture(
         where they start: EM as balanced entropic transport. With ``fixed_weights`` it is Sinkhorn
         EM (Mena et al. 2020), which keeps components that EM would lose. A step takes several
         passes over the data more. Prediction is that of the mixture.
-    acceleration : {None, "anderson", "newton"}, default=None
+    acceleration : {"auto", None, "anderson", "newton"}, default="auto"
         ``newton`` (Newton-Krylov in a trust region, with exact derivatives) and ``anderson``
         (Anderson mixing) take far fewer passes over the data where EM is slow, because
         components overlap. Both begin after 20 plain steps, and refuse moves that lose
-        likelihood. None: plain EM, whose iterates are those of scikit-learn, and the only one
-        that can be unrolled; the others may climb to another maximum.
+        likelihood. ``auto`` is plain EM that becomes ``newton`` where, from the tenth step on,
+        its gains promise more than 30 steps more. None: plain EM, whose iterates are those of
+        scikit-learn, and the only one that can be unrolled; the others may climb to another
+        maximum.
     anderson_depth : int, default=10
         Number of steps that ``anderson`` looks back on.
     random_state : int, RandomState instance or None, default=None
@@ -196,7 +198,7 @@ class DifferentiableGaussianMixture(
         "fixed_weights": ["boolean"],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
-        "acceleration": [StrOptions({"anderson", "newton"}), None],
+        "acceleration": [StrOptions({"auto", "anderson", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
         "random_state": RANDOM_STATE,
         "warm_start": ["boolean"],
@@ -229,7 +231,7 @@ class DifferentiableGaussianMixture(
         fixed_weights=False,
         temperature=1.0,
         e_step="softmax",
-        acceleration=None,
+        acceleration="auto",
         anderson_depth=10,
         random_state=None,
         warm_start=False,
@@ -378,7 +380,12 @@ class DifferentiableGaussianMixture(
             tol=self.tol,
             residual_tol=self.residual_tol,
             previous_bound=last_bound,
-            solver=solver_of(self.acceleration, self.anderson_depth),
+            solver=solver_of(
+                self.acceleration,
+                depth=self.anderson_depth,
+                tol=self.tol,
+                residual_tol=self.residual_tol,
+            ),
         )
         self._keep(best, em_map, X.dtype)
         tasks.finish(lambda: self._parameter_attributes(best.result.parameters, X.dtype))

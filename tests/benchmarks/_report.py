@@ -72,7 +72,8 @@ def ours_and_peer(X, n_components, covariance_type="full"):
     peer.set_params(
         weights_init=start.weights_, means_init=start.means_, precisions_init=start.precisions_
     )
-    ours = DifferentiableGaussianMixture(residual_tol=0.0).set_params(**peer.get_params())
+    ours = DifferentiableGaussianMixture(residual_tol=0.0, acceleration=None)
+    ours.set_params(**peer.get_params())
     return ours, peer
 
 

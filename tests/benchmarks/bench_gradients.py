@@ -56,6 +56,7 @@ def problem(n, d, K, n_steps):
         weights_init=start.weights_,
         means_init=start.means_,
         precisions_init=start.precisions_,
+        acceleration=None,
         max_iter=n_steps,
         tol=0.0,
         residual_tol=0.0,

@@ -60,7 +60,12 @@ def print_gradient_growth(mode, n_samples, n_features, n_components):
     """What a child process does for a gradient."""
     X = clusters(n_samples, n_features, n_components, separation=6.0)
     mixture = DifferentiableGaussianMixture(
-        n_components, max_iter=N_STEPS, tol=0.0, residual_tol=0.0, random_state=0
+        n_components,
+        acceleration=None,
+        max_iter=N_STEPS,
+        tol=0.0,
+        residual_tol=0.0,
+        random_state=0,
     )
     few = X[:WARM_UP_ROWS]
     cotangent = tuple(quiet_fit(mixture, few).parameters_)

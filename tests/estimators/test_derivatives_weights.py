@@ -19,6 +19,7 @@ def data(n=90):
 
 def fitted(X, sample_weight, kind="full", **params):
     params = {"residual_tol": 1e-11, "random_state": 0, "reg_covar": 1e-3} | params
+    params.setdefault("acceleration", None)
     mixture = DifferentiableGaussianMixture(3, covariance_type=kind, **params)
     return mixture.fit(X, sample_weight=sample_weight)
 

@@ -90,7 +90,7 @@ def test_three_steps_are_three_steps_of_the_textbook(kind, fixed_weights):
 
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 40])
 def test_zero_tolerances_run_max_iter_steps(n_steps):
-    options = {"tol": 0, "residual_tol": 0, "random_state": 0}
+    options = {"tol": 0, "residual_tol": 0, "random_state": 0, "acceleration": None}
     mixture = DifferentiableGaussianMixture(2, max_iter=n_steps, **options)
     fit_unconverged(mixture, overlapping())
     assert mixture.n_iter_ == len(mixture.lower_bounds_) == n_steps
@@ -115,7 +115,7 @@ def test_gain_alone_stops_where_the_residual_is_large():
     X = overlapping()
     theirs = GaussianMixture(2, random_state=0).fit(X)
     early = DifferentiableGaussianMixture(2, residual_tol=np.inf, random_state=0).fit(X)
-    late = DifferentiableGaussianMixture(2, max_iter=5000, random_state=0).fit(X)
+    late = DifferentiableGaussianMixture(2, max_iter=5000, acceleration=None, random_state=0).fit(X)
     assert early.converged_ and early.n_iter_ == theirs.n_iter_ < 10
     assert early.residual_ > 1e-3
     assert late.converged_ and late.n_iter_ > 10 * early.n_iter_

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture
 
-METHODS = ["anderson", "newton"]
+METHODS = ["anderson", "newton", "auto"]
 all_methods = pytest.mark.parametrize("acceleration", METHODS)
 
 
@@ -138,3 +138,49 @@ def test_a_fit_can_be_pickled(acceleration):
     np.testing.assert_array_equal(
         mixture.gradient_wrt_data(X, cotangent), again.gradient_wrt_data(X, cotangent)
     )
+
+
+def far_clouds():
+    """Data on which plain EM is done in a few steps."""
+    return make_blobs(300, 2, centers=[[0, 0], [6, 0], [0, 6]], cluster_std=1.2, random_state=0)[0]
+
+
+def test_auto_is_plain_where_that_is_fast():
+    X = far_clouds()
+    plain, auto = (mixture_of(a).fit(X) for a in (None, "auto"))
+    assert 3 < auto.n_iter_ == plain.n_iter_ == auto.n_evaluations_
+    for one, other in zip(auto.parameters_, plain.parameters_, strict=True):
+        np.testing.assert_array_equal(one, other)
+    unrolled = [
+        m.gradient_wrt_data(X, (None, np.ones((3, 2)), None), mode="unrolled")
+        for m in (plain, auto)
+    ]
+    np.testing.assert_array_equal(*unrolled)
+
+
+def test_auto_begins_where_plain_steps_would_go_on():
+    X = clouds()
+    plain, auto, newton = (mixture_of(a).fit(X) for a in (None, "auto", "newton"))
+    assert plain.n_iter_ > 100
+    assert auto.n_evaluations_ < 60
+    assert auto.lower_bounds_[:10] == plain.lower_bounds_[:10]
+    assert auto.lower_bounds_[11] != plain.lower_bounds_[11]
+    assert newton.lower_bounds_[:20] == plain.lower_bounds_[:20]
+
+
+def test_auto_asks_no_more_than_the_tolerances():
+    """With a rule that is soon met there are few steps more, whatever the contraction."""
+    X = clouds()
+    loose = {"residual_tol": np.inf, "tol": 1e-3}
+    plain, auto = (mixture_of(a, **loose).fit(X) for a in (None, "auto"))
+    assert auto.lower_bounds_ == plain.lower_bounds_
+
+
+def test_steps_of_a_hotter_stage_count_as_well():
+    """A path whose last stage alone is plain cannot be unrolled."""
+    X, temperature = clouds(), [1.0001, 1.0]
+    mixture = mixture_of("auto", temperature=temperature, max_iter=400).fit(X)
+    path = mixture._record.path
+    assert path.plain and not path.before.plain
+    with pytest.raises(ValueError, match="needs a fit with acceleration=None"):
+        mixture.gradient_wrt_data(X, (np.ones(3), None, None), mode="unrolled")

@@ -18,6 +18,7 @@ def clouds(std=1.0):
 
 def fitted(temperature, X=None, **params):
     params = {"residual_tol": 1e-10, "max_iter": 10_000, "random_state": 0} | params
+    params.setdefault("acceleration", None)
     mixture = DifferentiableGaussianMixture(3, temperature=temperature, **params)
     return mixture.fit(clouds() if X is None else X)
 

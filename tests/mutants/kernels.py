@@ -67,9 +67,15 @@ MUTANTS = {
     ],
     "kernels/compiled_derivatives.py": [
         (
+            "responsibilities of near components do not pull",
+            "n_parts = 2 if n_apart else 1",
+            "n_parts = 1",
+            "samples/test_cpu_derivatives.py -k statistics_vjp",
+        ),
+        (
             "forms not centered",
-            "forms[k, i] -= mean[i]",
-            "forms[k, i] -= 0.5 * mean[i]",
+            "forms[row, i] -= mean[i]",
+            "forms[row, i] -= 0.5 * mean[i]",
             "samples/test_cpu_derivatives.py -k statistics_jvp",
         ),
         (
@@ -80,8 +86,8 @@ MUTANTS = {
         ),
         (
             "tangents of weights left out",
-            "gamma[k, i] * (moved[i] + weight[i] * form[k, i])",
-            "gamma[k, i] * weight[i] * form[k, i]",
+            "gamma[row, i] * (moved[i] + weight[i] * form[row, i])",
+            "gamma[row, i] * weight[i] * form[row, i]",
             "samples/test_cpu_derivatives.py -k statistics_jvp",
         ),
     ],

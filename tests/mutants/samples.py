@@ -23,6 +23,12 @@ MUTANTS = {
             "em/test_initialization.py -k in_parts",
         ),
         (
+            "components stay in the kernels' order",
+            "out[self.order] = values",
+            "out[:] = values",
+            "samples/test_cpu.py -k statistics",
+        ),
+        (
             "only the first segment counts",
             "sums[0] if len(sums) == 1 else sums.sum(axis=0)",
             "sums[0]",

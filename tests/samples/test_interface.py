@@ -215,7 +215,8 @@ def test_other_samples_go_through_a_whole_fit(kind, e_step, acceleration):
 
         options = {"max_iter": 24, "tol": 0.0, "residual_tol": 0.0}
         # four of them accelerated; mixing more differences would magnify rounding
-        best = fit(em_map, [lambda: start], solver=solver_of(acceleration, 1), **options)
+        solver = solver_of(acceleration, depth=1, tol=0.0, residual_tol=0.0)
+        best = fit(em_map, [lambda: start], solver=solver, **options)
         record = FitRecord.of(best.result, em_map)
         theta = best.result.parameters
         cotangent = naive.random_cotangent(np.random.default_rng(2), theta)
