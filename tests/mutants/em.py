@@ -169,6 +169,18 @@ MUTANTS = {
             "em/test_adjoints.py -k limit_of_unrolled",
         ),
         (
+            "overflows of the initial parameters let through",
+            "_finite([data_bar.X, *(initial_parameters or ())])",
+            "_finite([data_bar.X])",
+            "estimators/test_derivatives_weights.py -k initial_parameters_alone",
+        ),
+        (
+            "initial parameters pulled back to where only data are wanted",
+            "initial = cotangent if wrt_weight else None",
+            "initial = cotangent",
+            "estimators/test_derivatives_weights.py -k initial_parameters_alone",
+        ),
+        (
             "stages unrolled in the wrong order",
             "in reversed(record.path.stages(em_map)):",
             "in record.path.stages(em_map):",
