@@ -5,7 +5,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..checks import as_parameters, checked_temperatures, counted, weights_and_unit
-from ..em.densities import entropy, labels, log_density, responsibilities
+from ..em.densities import completed_log_density, labels, log_density, responsibilities
 from ..em.em_map import EMMap
 from ..families import FAMILIES
 from ..numerics.threads import effective_n_threads
@@ -340,7 +340,7 @@ class MixtureDensity:
         icl : float
         """
         em_map, theta = self._map(X)
-        completed = log_density(em_map, theta) - entropy(em_map, theta)
+        completed = completed_log_density(em_map, theta)
         mean, *total = _weighted_mean(completed, em_map.samples.X, sample_weight)
         total = counted(*total)
         return -2 * mean * total + np.log(total) * self._n_parameters()

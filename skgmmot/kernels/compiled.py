@@ -20,6 +20,9 @@ from .blocks import (
     weighted_sums,
 )
 from .compilation import inner, kernel
+from .elementary import log
+
+_TINY = np.finfo(np.float64).tiny
 
 
 @inner
@@ -180,10 +183,14 @@ def densities(
     n_components,
     bounds,
     log_density,
+    is_completed,
     responsibilities,
     labels,
 ):
-    """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room."""
+    """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room.
+
+    ``is_completed`` adds Σ_k γ_ik log γ_ik to log p(x_i).
+    """
     n_samples, n_features = X.shape
     rows, tile = aligned(n_features + 2), aligned(4)
     gamma, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
@@ -200,6 +207,10 @@ def densities(
                 labels[start + i] = best
         if log_density.size or responsibilities.size:
             softmax(n_components, unit, gamma, log_sum)
+        if is_completed:
+            for k in range(n_components):
+                for i in range(BLOCK):
+                    log_sum[i] += gamma[k, i] * log(max(gamma[k, i], _TINY))
         if log_density.size:
             log_density[start : start + count] = log_sum[:count]
         if responsibilities.size:

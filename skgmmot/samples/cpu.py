@@ -203,19 +203,25 @@ class CpuSamples:
     def log_densities(self, logits):
         """`Samples.log_densities`."""
         out = np.empty(self.shape[0])
-        self._densities(logits, out, _NO_RESPONSIBILITIES, _NO_LABELS)
+        self._densities(logits, out, False, _NO_RESPONSIBILITIES, _NO_LABELS)
+        return out
+
+    def completed_log_densities(self, logits):
+        """`Samples.completed_log_densities`."""
+        out = np.empty(self.shape[0])
+        self._densities(logits, out, True, _NO_RESPONSIBILITIES, _NO_LABELS)
         return out
 
     def responsibilities(self, logits):
         """`Samples.responsibilities`."""
         out = np.empty((self.shape[0], len(logits.coefficients)))
-        self._densities(logits, _NO_DENSITY, out, _NO_LABELS)
+        self._densities(logits, _NO_DENSITY, False, out, _NO_LABELS)
         return out
 
     def labels(self, logits):
         """`Samples.labels`."""
         out = np.empty(self.shape[0], dtype=np.int64)
-        self._densities(logits, _NO_DENSITY, _NO_RESPONSIBILITIES, out)
+        self._densities(logits, _NO_DENSITY, False, _NO_RESPONSIBILITIES, out)
         return out
 
     def _densities(self, logits, *out):

@@ -315,9 +315,9 @@ MUTANTS = {
             "functions/test_semirelaxed.py -k large_epsilon",
         ),
         (
-            "entropy of the likeliest component alone",
-            "entr(gamma).sum(axis=1)",
-            "entr(gamma).max(axis=1)",
+            "completed density of a tied mixture without its common square",
+            "if method in _OF_DENSITY and",
+            'if method == "log_densities" and',
             "estimators/test_prediction.py -k icl",
         ),
         (

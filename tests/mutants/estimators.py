@@ -147,9 +147,9 @@ MUTANTS = {
             "estimators/test_prediction.py -k criteria",
         ),
         (
-            "entropy counted once",
-            "log_density(em_map, theta) - entropy(em_map, theta)",
-            "log_density(em_map, theta) - 0.5 * entropy(em_map, theta)",
+            "entropy left out",
+            "completed = completed_log_density(em_map, theta)",
+            "completed = log_density(em_map, theta)",
             "estimators/test_prediction.py -k icl",
         ),
         (

@@ -5,10 +5,16 @@ from dataclasses import replace
 import naive
 import numpy as np
 import pytest
+from scipy.special import entr
 
 from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.data import Data
-from skgmmot.em.densities import labels, log_density, responsibilities
+from skgmmot.em.densities import (
+    completed_log_density,
+    labels,
+    log_density,
+    responsibilities,
+)
 from skgmmot.em.e_steps import E_STEPS
 from skgmmot.em.em_map import EMMap
 from skgmmot.em.fit import fit
@@ -20,6 +26,7 @@ from skgmmot.samples.cpu import CpuSamples
 from skgmmot.samples.interface import DataCotangent, DataTangent, Overlaps, Statistics, Summary
 
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+OF_ROWS = completed_log_density, log_density, responsibilities, labels
 
 
 class NaiveSamples:
@@ -56,6 +63,10 @@ class NaiveSamples:
 
     def log_densities(self, logits):
         return naive.log_density(self.joint(logits))
+
+    def completed_log_densities(self, logits):
+        gamma = self.responsibilities(logits)
+        return self.log_densities(logits) - entr(gamma).sum(axis=1)
 
     def responsibilities(self, logits):
         return naive.responsibilities(self.joint(logits))
@@ -226,7 +237,7 @@ def test_other_samples_go_through_a_whole_fit(kind, e_step, acceleration):
                 em_map, record, DataTangent(X_dot, weight_dot), tol=1e-6
             )
             found += [back.data, back.sample_weight, *forward]
-        found += [function(em_map, theta) for function in (log_density, responsibilities, labels)]
+        found += [function(em_map, theta) for function in OF_ROWS]
         answers.append(found)
     for other in answers[1:]:
         for actual, expected in zip(other, answers[0], strict=True):
