@@ -23,7 +23,7 @@ from ..checks import (
 from ..em.adjoints import FitRecord
 from ..em.e_steps import E_STEPS
 from ..em.em_map import EMMap
-from ..em.fit import complaints_of, fit
+from ..em.fit import Stopping, complaints_of, fit
 from ..em.initialization import initial_parameters
 from ..em.solvers import solver_of
 from ..numerics.threads import effective_n_threads
@@ -369,20 +369,19 @@ class DifferentiableGaussianMixture(
             with tasks.restart(self.max_iter, attributes) as on_step:
                 yield printing(self.verbose, self.verbose_interval, self.max_iter, on_step)
 
+        stopping = Stopping(self.max_iter, self.tol, self.residual_tol)
         best = fit(
             em_map,
             [start] * n_restarts,
+            stopping,
             temperatures[-1:] if warm else temperatures,
             watching=watching,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            residual_tol=self.residual_tol,
             previous_bound=last_bound,
             solver=solver_of(self.acceleration, self.anderson_depth),
         )
         self._keep(best, em_map, X.dtype)
         tasks.finish(lambda: self._parameter_attributes(best.result.parameters, X.dtype))
-        return complaints_of(best, self.max_iter, self.residual_tol)
+        return complaints_of(best, stopping)
 
     def _keep(self, best, em_map, dtype):
         """Set the fitted attributes."""

@@ -214,8 +214,8 @@ MUTANTS = {
         ),
         (
             "every temperature has all steps",
-            "max_iter=max_iter - n_evaluations,",
-            "max_iter=max_iter,",
+            "stopping._replace(max_iter=stopping.max_iter - n_evaluations),",
+            "stopping,",
             "em/test_em_map_temperature.py -k annealing",
         ),
         (

@@ -17,7 +17,7 @@ from skgmmot.em.densities import (
 )
 from skgmmot.em.e_steps import E_STEPS
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import fit
+from skgmmot.em.fit import Stopping, fit
 from skgmmot.em.initialization import initial_parameters
 from skgmmot.em.solvers import solver_of
 from skgmmot.families import FAMILIES
@@ -224,9 +224,9 @@ def test_other_samples_go_through_a_whole_fit(kind, e_step, acceleration):
         em_map = EMMap.of(samples, kind, e_step=E_STEPS[e_step], reg_covar=1e-6)
         assert isinstance(em_map.data, Data)
 
-        options = {"max_iter": 24, "tol": 0.0, "residual_tol": 0.0}
+        stopping = Stopping(24, 0.0, 0.0)
         # four of them accelerated; mixing more differences would magnify rounding
-        best = fit(em_map, [lambda: start], solver=solver_of(acceleration, 1), **options)
+        best = fit(em_map, [lambda: start], stopping, solver=solver_of(acceleration, 1))
         record = FitRecord.of(best.result, em_map)
         theta = best.result.parameters
         cotangent = naive.random_cotangent(np.random.default_rng(2), theta)
