@@ -257,6 +257,8 @@ def initial_parts(weights_init, means_init, precisions_init, shape, covariance_t
 
 def checked_temperatures(temperature):
     """The temperatures that a fit goes through, as a list of floats."""
+    if _is_number(temperature) and 0 < temperature < np.inf:  # every prediction asks
+        return [float(temperature)]
     values = np.atleast_1d(as_real(temperature, "temperature"))
     if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
         raise ValueError(

@@ -97,8 +97,8 @@ def _matrix_way(em_map, theta, center):
     terms = np.abs(matrix.coefficients) * feature_sizes(matrix.features, extent)
     if not theta.weights.all():
         terms = terms[theta.weights > 0]
-    ends = [1, 1 + n_features]
-    a, b, c = (part.sum(axis=1).max() for part in np.split(terms, ends, axis=1))
+    parts = terms[:, 0], terms[:, 1 : 1 + n_features], terms[:, 1 + n_features :]
+    a, b, c = parts[0].max(), parts[1].sum(axis=1).max(), parts[2].sum(axis=1).max()
     c += family.hidden_magnitude(precisions.inverses, extent) / em_map.temperature
     room = LARGEST_CANCELLATION - a
     # a box that does not even hold the mixture is not worth a pass of its own

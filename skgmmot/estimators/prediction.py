@@ -117,7 +117,9 @@ class MixtureDensity:
     @property
     def _theta(self):
         """The parameters in float64."""
-        parts = (np.asarray(part, dtype=np.float64) for part in self.parameters_)
+        self._check_is_fitted()
+        parts = self.weights_, self.means_, self.covariances_
+        parts = (np.asarray(part, dtype=np.float64) for part in parts)
         return MixtureParameters(*parts, self.covariance_type)
 
     def _last_solution(self, n_features):
@@ -133,13 +135,14 @@ class MixtureDensity:
 
     def _map(self, X, *, temperature=1.0):
         """The EM map on checked data, for prediction, and θ in float64."""
-        check_is_fitted(self)
-        X = self._validate_X(X, reset=False)
-        n_threads = effective_n_threads(self.n_jobs)
+        theta = self._theta
         em_map = EMMap.on(
-            X, covariance_type=self.covariance_type, temperature=temperature, n_threads=n_threads
+            self._validate_X(X, reset=False),
+            covariance_type=self.covariance_type,
+            temperature=temperature,
+            n_threads=effective_n_threads(self.n_jobs),
         )
-        return em_map, self._theta
+        return em_map, theta
 
     @property
     def _last_temperature(self):
