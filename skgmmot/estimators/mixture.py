@@ -1,19 +1,16 @@
 """DifferentiableGaussianMixture: EM as a scikit-learn estimator."""
 
-import warnings
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from ..checks import (
-    N_JOBS,
-    RANDOM_STATE,
+    EM_CONSTRAINTS,
     Interval,
     checked_temperatures,
     checked_weights,
@@ -27,11 +24,10 @@ from ..em.fit import Stopping, complaints_of, fit
 from ..em.initialization import initial_parameters
 from ..em.solvers import solver_of
 from ..numerics.threads import effective_n_threads
-from ..parameters import COVARIANCE_TYPES
 from .callbacks import CallbackSupportMixin, FitTasks, printing, with_callbacks
 from .derivatives import DifferentiableFit
 from .prediction import MixtureDensity
-from .state import forget_fit, keeping_last_fit
+from .state import forget_fit, keeping_last_fit, warn_of
 
 
 class DifferentiableGaussianMixture(
@@ -180,30 +176,13 @@ class DifferentiableGaussianMixture(
     array([1, 0])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = EM_CONSTRAINTS | {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "residual_tol": [Interval(Real, 0, None, closed="both")],
-        "reg_covar": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
-        "init_size": [Interval(Integral, 1, None, closed="left"), None],
-        "weights_init": ["array-like", None],
-        "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
-        "fixed_weights": ["boolean"],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
         "acceleration": [StrOptions({"anderson", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
-        "random_state": RANDOM_STATE,
-        "warm_start": ["boolean"],
         "keep_path": ["boolean"],
-        "verbose": ["verbose"],
-        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": N_JOBS,
     }
     _of_fit = (
         "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
@@ -291,8 +270,7 @@ class DifferentiableGaussianMixture(
             If EM did not converge, a restart failed, or a component lost all its mass.
         """
         with keeping_last_fit(self):
-            for message in self._fit(X, sample_weight):
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warn_of(self._fit(X, sample_weight))
         return self
 
     def fit_predict(self, X, y=None, *, sample_weight=None):
@@ -308,8 +286,7 @@ class DifferentiableGaussianMixture(
         labels : ndarray of shape (n_samples,), int64
         """
         with keeping_last_fit(self):
-            for message in self._fit(X, sample_weight):
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warn_of(self._fit(X, sample_weight))
             return self.predict(X)
 
     @with_callbacks

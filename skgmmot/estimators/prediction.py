@@ -2,9 +2,9 @@
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_parameters, checked_temperatures, counted, weights_and_unit
+from ..checks import as_parameters, checked_rows, checked_temperatures, counted, weights_and_unit
 from ..em.densities import completed_log_density, labels, log_density, responsibilities
 from ..em.em_map import EMMap
 from ..families import FAMILIES
@@ -149,15 +149,7 @@ class MixtureDensity:
         return checked_temperatures(getattr(self, "temperature", 1.0))[-1]
 
     def _validate_X(self, X, *, reset, ensure_min_samples=1):
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            order="C",
-            ensure_min_samples=ensure_min_samples,
-        )
-        return np.asarray(X)  # a plain array of a memory map
+        return checked_rows(self, X, reset=reset, ensure_min_samples=ensure_min_samples)
 
     def score_samples(self, X):
         """Log-likelihood of each sample, whatever the temperature.
@@ -213,10 +205,10 @@ class MixtureDensity:
         temperature = self._last_temperature
         return -temperature * self._log_likelihood(X, sample_weight, temperature=temperature)[0]
 
-    def _log_likelihood(self, X, sample_weight, *, temperature=1.0):
+    def _log_likelihood(self, X, sample_weight, *, temperature=1.0, density=log_density):
         """Mean log-likelihood, the sum of the sample weights, and the exponent of its unit."""
         em_map, theta = self._map(X, temperature=temperature)
-        return _weighted_mean(log_density(em_map, theta), em_map.samples.X, sample_weight)
+        return _weighted_mean(density(em_map, theta), em_map.samples.X, sample_weight)
 
     def predict(self, X):
         """Most probable component of each sample.
@@ -301,9 +293,8 @@ class MixtureDensity:
         -------
         aic : float
         """
-        mean, *total = self._log_likelihood(X, sample_weight)
-        total = counted(*total)
-        return -2 * mean * total + 2 * self._n_parameters()
+        deviance, _ = _deviance(*self._log_likelihood(X, sample_weight))
+        return deviance + 2 * self._n_parameters()
 
     def bic(self, X, *, sample_weight=None):
         """Bayesian information criterion on ``X``; the lower the better.
@@ -321,9 +312,8 @@ class MixtureDensity:
         -------
         bic : float
         """
-        mean, *total = self._log_likelihood(X, sample_weight)
-        total = counted(*total)
-        return -2 * mean * total + np.log(total) * self._n_parameters()
+        deviance, n = _deviance(*self._log_likelihood(X, sample_weight))
+        return deviance + np.log(n) * self._n_parameters()
 
     def icl(self, X, *, sample_weight=None):
         """Integrated completed likelihood criterion on ``X``; the lower the better.
@@ -342,11 +332,9 @@ class MixtureDensity:
         -------
         icl : float
         """
-        em_map, theta = self._map(X)
-        completed = completed_log_density(em_map, theta)
-        mean, *total = _weighted_mean(completed, em_map.samples.X, sample_weight)
-        total = counted(*total)
-        return -2 * mean * total + np.log(total) * self._n_parameters()
+        completed = self._log_likelihood(X, sample_weight, density=completed_log_density)
+        deviance, n = _deviance(*completed)
+        return deviance + np.log(n) * self._n_parameters()
 
     def _set_parameters(self, theta, dtype):
         """Set every fitted attribute that follows from the parameters."""
@@ -375,6 +363,12 @@ class MixtureDensity:
                     "the dtype of X. Scale the features, or pass X in float64."
                 )
         return cast | {"_fitted_type": theta.covariance_type}
+
+
+def _deviance(mean, total, exponent):
+    """-2 log-likelihood, and the number of samples, from what `_weighted_mean` returns."""
+    n = counted(total, exponent)
+    return -2 * mean * n, n
 
 
 def _weighted_mean(values, X, sample_weight):
