@@ -4,12 +4,14 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import _param_validation
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from .families import FAMILIES, FULL, family_of
 from .parameters import COVARIANCE_TYPES, MixtureParameters, infer_type
 
 _ORDINARY_EXPONENT = 64  # of two, of the largest sample weight
+_PARTS = "weights", "means", "covariances"
 
 
 class Interval(_param_validation.Interval):
@@ -21,6 +23,39 @@ class Interval(_param_validation.Interval):
 
 N_JOBS = [Interval(Integral, None, None, closed="neither"), None]
 RANDOM_STATE = [Interval(Integral, 0, 2**32 - 1, closed="both"), np.random.RandomState, None]
+# Of the parameters that all estimators fitted by EM have.
+EM_CONSTRAINTS = {
+    "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "residual_tol": [Interval(Real, 0, None, closed="both")],
+    "reg_covar": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+    "init_size": [Interval(Integral, 1, None, closed="left"), None],
+    "weights_init": ["array-like", None],
+    "means_init": ["array-like", None],
+    "precisions_init": ["array-like", None],
+    "fixed_weights": ["boolean"],
+    "random_state": RANDOM_STATE,
+    "warm_start": ["boolean"],
+    "verbose": ["verbose"],
+    "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    "n_jobs": N_JOBS,
+}
+
+
+def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1):
+    """The data of an estimator by scikit-learn's checks: a plain C-contiguous array of floats."""
+    X = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype=[np.float64, np.float32],
+        order="C",
+        ensure_min_samples=ensure_min_samples,
+    )
+    return np.asarray(X)  # of a memory map
 
 
 def as_real(values, name, dtype=np.float64):
@@ -45,21 +80,8 @@ def as_full(parameters):
 def as_cotangent(cotangent, theta):
     """A checked cotangent of ``theta``: float64, of its shapes, symmetric, without None.
 
-    Parameters
-    ----------
-    cotangent : MixtureParameters or tuple (weights, means, covariances)
-        None stands for zero. Covariances may also be those of a full mixture, which are pulled
-        to the covariance type of ``theta``; of a third type they are refused.
-    theta : MixtureParameters
-
-    Returns
-    -------
-    cotangent : MixtureParameters
-
-    Raises
-    ------
-    ValueError
-        If a part has a wrong shape or covariance type, or is not finite or not real.
+    Of the three parts None stands for zero. Covariances may also be those of a full mixture, which
+    are pulled to the covariance type of ``theta``; of a third type they are refused.
     """
     if not isinstance(cotangent, (MixtureParameters, tuple, list)) or len(tuple(cotangent)) != 3:
         raise ValueError(
@@ -75,7 +97,7 @@ def as_cotangent(cotangent, theta):
             "cotangent of that type, or one of full covariances, which is pulled back to it."
         )
     parts = []
-    for name, part, like in zip(("weights", "means", "covariances"), cotangent, theta, strict=True):
+    for name, part, like in zip(_PARTS, cotangent, theta, strict=True):
         part = np.zeros(like.shape) if part is None else as_real(part, f"cotangent: the {name}")
         if name == "covariances" and part.shape == full_shape:
             part = family.pull(part)
@@ -92,24 +114,17 @@ def as_cotangent(cotangent, theta):
 
 
 def as_parameters(mixture, name="mixture", *, dtype=np.float64):
-    """Read anything mixture-like into checked `MixtureParameters`.
+    """Read anything mixture-like into checked `MixtureParameters`, with arrays of its own.
 
     Parameters
     ----------
-    mixture : estimator, MixtureParameters or tuple
-        A fitted estimator with ``weights_``, ``means_`` and ``covariances_`` (of this
-        package or of scikit-learn), a `MixtureParameters`, or a tuple
-        ``(weights, means, covariances)``.
+    mixture : estimator, MixtureParameters or tuple (weights, means, covariances)
+        A fitted estimator is one of this package or of scikit-learn.
     name : str, default="mixture"
         The argument's name in error messages.
     dtype : dtype, default=float64
-        Type of the arrays returned. None keeps single precision: float32 if every part
-        is float32, else float64.
-
-    Returns
-    -------
-    parameters : MixtureParameters
-        With arrays of its own: what the caller writes to theirs later does not reach it.
+        Of the arrays returned. None keeps single precision: float32 if every part is float32,
+        else float64.
 
     Raises
     ------
@@ -133,17 +148,16 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
             f"covariances); got {type(mixture).__name__}."
         )
     # The checks allow for the rounding of the precision the parameters were computed in.
-    arrays = [np.asarray(part) for part in parts]
-    kinds = [array.dtype.kind for array in arrays]
-    if "c" in kinds:
-        part = ("weights", "means", "covariances")[kinds.index("c")]
-        refuse_complex(arrays[kinds.index("c")], f"{name}: the {part}")
-    single = all(array.dtype.char == "f" for array in arrays)
+    arrays = dict(zip(_PARTS, map(np.asarray, parts), strict=True))
+    for part, array in arrays.items():
+        refuse_complex(array, f"{name}: the {part}")
+    single = all(array.dtype.char == "f" for array in arrays.values())
     precision = np.float32 if single else np.float64
-    weights, means, covariances = (np.array(array, dtype=precision) for array in arrays)
-    for part, array in (("weights", weights), ("means", means), ("covariances", covariances)):
+    arrays = {part: np.array(array, dtype=precision) for part, array in arrays.items()}
+    for part, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: the {part} contain NaN or infinity.")
+    weights, means, covariances = arrays.values()
     if weights.ndim != 1 or means.ndim != 2 or len(means) != len(weights) or not len(weights):
         raise ValueError(
             f"{name}: weights must have shape (n_components,) and means (n_components, "
@@ -211,31 +225,19 @@ def check_covariances(covariances, covariance_type, name):
 def initial_parts(weights_init, means_init, precisions_init, shape, covariance_type):
     """Weights, means and covariances to start EM from, checked; None for what is not given.
 
-    Parameters
-    ----------
-    weights_init : array-like of shape (n_components,) or None
-    means_init : array-like of shape (n_components, n_features) or None
-    precisions_init : array-like, in the shape of the covariance type, or None
-    shape : tuple (n_components, n_features)
-    covariance_type : {"full", "tied", "diag", "spherical"}
-
-    Raises
-    ------
-    ValueError
-        Names the parameter that has a wrong shape, or values that cannot be used.
+    ``shape`` is (n_components, n_features).
     """
-    expected = {
-        "weights_init": shape[:1],
-        "means_init": shape,
-        "precisions_init": FAMILIES[covariance_type].shape(*shape),
-    }
     parts = []
-    for name, part in zip(expected, (weights_init, means_init, precisions_init), strict=True):
+    for name, part, expected in (
+        ("weights_init", weights_init, shape[:1]),
+        ("means_init", means_init, shape),
+        ("precisions_init", precisions_init, FAMILIES[covariance_type].shape(*shape)),
+    ):
         if part is not None:
             part = np.array(as_real(part, name))
-            if part.shape != expected[name]:
+            if part.shape != expected:
                 raise ValueError(
-                    f"{name} must have shape {expected[name]} for n_components={shape[0]}, "
+                    f"{name} must have shape {expected} for n_components={shape[0]}, "
                     f"{shape[1]} features and covariance_type={covariance_type!r}; got "
                     f"{part.shape}."
                 )
@@ -257,6 +259,8 @@ def initial_parts(weights_init, means_init, precisions_init, shape, covariance_t
 
 def checked_temperatures(temperature):
     """The temperatures that a fit goes through, as a list of floats."""
+    if _is_number(temperature) and 0 < temperature < np.inf:  # every prediction asks
+        return [float(temperature)]
     values = np.atleast_1d(as_real(temperature, "temperature"))
     if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
         raise ValueError(

@@ -186,17 +186,7 @@ def mixtures_of(state, family):
 
 
 def evaluate(problem, state):
-    """J and its gradient.
-
-    Parameters
-    ----------
-    problem : CouplingProblem
-    state : CoupledState
-
-    Returns
-    -------
-    evaluation : Evaluation
-    """
+    """J and its gradient at a state."""
     return evaluation_of(problem, state, statistics_of(problem, state))
 
 

@@ -175,25 +175,10 @@ def _derivative(function):
 
 
 def data_cotangents(problem, state, cotangents, *, mode, tol):
-    """Pull cotangents of the two mixtures back to the two clouds.
+    """Pull cotangents of the two fitted mixtures back to the two clouds.
 
-    Parameters
-    ----------
-    problem : CouplingProblem
-    state : CoupledState
-        The fitted one.
-    cotangents : tuple of two MixtureParameters
-    mode : {"implicit", "one_step"}
-    tol : float
-        Relative accuracy asked of ``implicit``, of the system and of the optimum.
-
-    Returns
-    -------
-    gradients : tuple of two `DataCotangent`
-    solve : LinearSolve of ``implicit``, else None
-    complaints : list of str
-        If ``implicit`` meets a state that is no optimum, a plan whose support is about to
-        change, or a singular system.
+    Returns two `DataCotangent`, the `LinearSolve` of ``implicit`` or None, and complaints: of a
+    state that is no optimum, a plan whose support is about to change, or a singular system.
     """
     about = _Linearization(problem, state)
     adjoint, solve, complaints = about.pulled(cotangents), None, []

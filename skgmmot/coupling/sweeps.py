@@ -116,19 +116,16 @@ def _weights_residual(problem, evaluation):
     return float(np.abs(np.maximum(state.plan + excess * curvature, 0.0) - state.plan).max())
 
 
-def maximize(problem, state, *, max_iter, tol, residual_tol, callback=None):
+@one_blas_thread()  # they would wait for each other, at this size
+def maximize(problem, state, stopping, callback=None):
     """Sweep from a state until objective and parameters have settled.
 
     Parameters
     ----------
     problem : CouplingProblem
     state : CoupledState
-    max_iter : int
-        Number of sweeps at most.
-    tol : float
-        A sweep that gains less than this may be the last …
-    residual_tol : float
-        … if also the residual is less than this.
+    stopping : Stopping
+        Of sweeps, by their gain of the objective.
     callback : callable(n_iter, evaluation, gain, converged), default=None
         Called after each sweep; a true answer ends the run.
 
@@ -142,12 +139,7 @@ def maximize(problem, state, *, max_iter, tol, residual_tol, callback=None):
         If a covariance of the starting state is not positive definite, or one shrinks about rows
         that are all the same: the objective then has no bound.
     """
-    # BLAS threads would wait for each other, at this size
-    with one_blas_thread():
-        return _maximize(problem, state, max_iter, tol, residual_tol, callback)
-
-
-def _maximize(problem, state, max_iter, tol, residual_tol, callback):
+    max_iter, tol, residual_tol = stopping
     evaluation = evaluate(problem, state)
     objectives = [evaluation.objective]
     coordinates, gradient = _coordinates_about(problem, evaluation)
@@ -161,7 +153,7 @@ def _maximize(problem, state, max_iter, tol, residual_tol, callback):
         before = evaluation.objective
         n_sweeps = _ROUNDS[min(n_round, len(_ROUNDS) - 1)]
         n_sweeps = min(n_sweeps, max_iter + 1 - len(objectives))
-        limits = n_sweeps, tol, residual_tol
+        limits = stopping._replace(max_iter=n_sweeps)
         evaluation, stopped = _round(
             problem, evaluation, coordinates, gradient, objectives, limits, callback
         )
@@ -199,12 +191,12 @@ def _refuse_collapsed(problem, start, end):
         family.precisions(updated, end.means.shape[1])
 
 
-def _round(problem, evaluation, coordinates, gradient, objectives, limits, callback):
+def _round(problem, evaluation, coordinates, gradient, objectives, stopping, callback):
     """Some sweeps in coordinates about one state; they extend ``objectives``.
 
     Returns the last evaluation, and whether the callback has stopped the run.
     """
-    n_sweeps, tol, residual_tol = limits
+    n_sweeps, tol, residual_tol = stopping
     start, accepted, stopped = coordinates.start(), evaluation, False
     seen = start, evaluation, gradient  # the last vector, and what was found there
     # said of a step out of the domain; the line search then looks closer

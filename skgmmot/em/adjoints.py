@@ -129,7 +129,7 @@ class OneStep:
         tol : float
             Relative accuracy that is asked of ``implicit``.
         wrt_weight : bool, default=True
-            Whether the gradient with respect to the sample weights is wanted.
+            Whether the gradients with respect to the sample weights and θ_0 are wanted.
 
         Returns
         -------
@@ -168,7 +168,8 @@ class Unrolled(OneStep):
         for stage, part in reversed(record.path.stages(em_map)):
             for step in part.backwards(stage):
                 cotangent = stage.vjp(step, cotangent, data_bar)
-        return _finished(em_map, data_bar, initial_parameters=cotangent), []
+        initial = cotangent if wrt_weight else None
+        return _finished(em_map, data_bar, initial_parameters=initial), []
 
     def jvp(self, em_map, record, data_dot, *, tol=None, initial_dot=None):
         """As `OneStep.jvp`; θ_0 moves by ``initial_dot``, None: not at all."""
@@ -220,7 +221,7 @@ ADJOINTS = {"implicit": Implicit(), "unrolled": Unrolled(), "one_step": OneStep(
 
 def _finished(em_map, data_bar, *, initial_parameters=None, solve=None):
     em_map.finish(data_bar)
-    _finite([data_bar.X])
+    _finite([data_bar.X, *(initial_parameters or ())])
     return FitCotangent(data_bar.X, data_bar.sample_weight, initial_parameters, solve)
 
 

@@ -15,7 +15,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import entr
 
 from ..parameters import MixtureParameters
 from ..samples import samples_of
@@ -29,6 +28,8 @@ _HIGHEST = 1e298
 # Its fourth power is the last above zero, and enough: distances are below 1e309, deviations above
 # 1e-155.
 _SHRINK = 2.0**-260
+# Methods of `Samples` that answer with log densities, or with the like.
+_OF_DENSITY = {"log_densities", "completed_log_densities"}
 
 
 def log_density(em_map, theta, potentials=None):
@@ -52,13 +53,12 @@ def labels(em_map, theta):
     return _by_row("labels", em_map, theta)
 
 
-def entropy(em_map, theta):
-    """-Σ_k γ_ik log γ_ik, float64 of shape (n_samples,)."""
-    out = np.empty(em_map.samples.shape[0])
-    for part, chunk in em_map.samples.chunks():
-        gamma = responsibilities(em_map.of_samples(chunk), theta)
-        out[part] = entr(gamma).sum(axis=1)
-    return out
+def completed_log_density(em_map, theta):
+    """log p(x_i) + Σ_k γ_ik log γ_ik at ε = 1, as `log_density`.
+
+    What the entropy of a far row may lose in the centered way is below the rounding of its density.
+    """
+    return _by_row("completed_log_densities", em_map, theta)
 
 
 def _by_row(method, em_map, theta):
@@ -97,8 +97,8 @@ def _matrix_way(em_map, theta, center):
     terms = np.abs(matrix.coefficients) * feature_sizes(matrix.features, extent)
     if not theta.weights.all():
         terms = terms[theta.weights > 0]
-    ends = [1, 1 + n_features]
-    a, b, c = (part.sum(axis=1).max() for part in np.split(terms, ends, axis=1))
+    parts = terms[:, 0], terms[:, 1 : 1 + n_features], terms[:, 1 + n_features :]
+    a, b, c = parts[0].max(), parts[1].sum(axis=1).max(), parts[2].sum(axis=1).max()
     c += family.hidden_magnitude(precisions.inverses, extent) / em_map.temperature
     room = LARGEST_CANCELLATION - a
     # a box that does not even hold the mixture is not worth a pass of its own
@@ -110,7 +110,7 @@ def _matrix_way(em_map, theta, center):
 def _at_once(method, em_map, samples, theta, matrix):
     """All rows by the matrix way, with the square that the components may share."""
     out = getattr(samples, method)(matrix)
-    if method == "log_densities" and em_map.has_common(matrix):
+    if method in _OF_DENSITY and em_map.has_common(matrix):
         center = matrix.reference[0]
         common = em_map.family.common_logits(theta, center, temperature=em_map.temperature)
         out += samples.log_densities(common)
@@ -121,7 +121,7 @@ def _centered(method, em_map, samples, theta, center):
     """All rows by the centered way, and those again for which it is not enough."""
     logits = em_map.natural(theta, em_map.precisions(theta), None)
     out = getattr(samples, method)(logits)
-    wants_density = method == "log_densities"
+    wants_density = method in _OF_DENSITY
     linear = em_map.family.is_shared and not wants_density
     if not linear and _largest_square(logits, samples.summary()) < _HIGHEST:
         return out

@@ -13,6 +13,19 @@ from .path import Path
 from .solvers import Plain
 
 
+class Stopping(NamedTuple):
+    """When a run has ended.
+
+    max_iter : int, number of passes over the data at most: of steps, without acceleration
+    tol : float, a step that gains less than this in the lower bound may be the last …
+    residual_tol : float, … if also its residual is less than this
+    """
+
+    max_iter: int
+    tol: float
+    residual_tol: float
+
+
 class EMResult(NamedTuple):
     """The end of a run of EM.
 
@@ -37,10 +50,8 @@ class EMResult(NamedTuple):
 def iterate(
     em_map,
     theta,
+    stopping,
     *,
-    max_iter,
-    tol,
-    residual_tol,
     previous_bound=-np.inf,
     callback=None,
     solver=Plain,
@@ -55,12 +66,8 @@ def iterate(
     em_map : EMMap
     theta : MixtureParameters
         θ_0.
-    max_iter : int
-        Number of passes over the data at most: of steps, without acceleration.
-    tol : float
-        A step that gains less than this in the lower bound may be the last.
-    residual_tol : float
-        … if also its scaled change of the parameters is less than this.
+    stopping : Stopping
+        The residual of a step is its scaled change of the parameters.
     previous_bound : float, default=-inf
         Lower bound of the step before, when a run is continued.
     callback : callable(n_iter, theta, change, converged), default=None
@@ -74,7 +81,7 @@ def iterate(
     -------
     result : EMResult
     """
-    solver = solver()
+    solver, (max_iter, tol, residual_tol) = solver(), stopping
     converged, lower_bounds = False, []
     path = Path(theta, plain=solver.plain, temperature=em_map.temperature, before=before)
     n_evaluations, step = 0, None
@@ -101,12 +108,12 @@ def iterate(
     return EMResult(path.end, path, lower_bounds, last, residual, converged, n_evaluations)
 
 
-def anneal(em_map, theta, temperatures, *, max_iter, callback=None, **options):
+def anneal(em_map, theta, temperatures, stopping, *, callback=None, **options):
     """Run EM at each of some temperatures, from where the one before ended.
 
     Parameters
     ----------
-    em_map, theta, max_iter, callback, **options
+    em_map, theta, stopping, callback, **options
         As in `iterate`; ``max_iter`` is for all temperatures together.
     temperatures : sequence of float
 
@@ -129,7 +136,7 @@ def anneal(em_map, theta, temperatures, *, max_iter, callback=None, **options):
         result = iterate(
             em_map.at(temperature),
             theta,
-            max_iter=max_iter - n_evaluations,
+            stopping._replace(max_iter=stopping.max_iter - n_evaluations),
             callback=on_step,
             before=path,
             **options,
@@ -137,7 +144,7 @@ def anneal(em_map, theta, temperatures, *, max_iter, callback=None, **options):
         theta, path = result.parameters, result.path
         lower_bounds = lower_bounds + result.lower_bounds
         n_evaluations += result.n_evaluations
-        if stopped or n_evaluations >= max_iter:
+        if stopped or n_evaluations >= stopping.max_iter:
             break
         options["previous_bound"] = -np.inf
     return result._replace(
@@ -162,7 +169,7 @@ class Fit(NamedTuple):
     n_runs: int
 
 
-def fit(em_map, starts, temperatures=(1.0,), *, watching=None, **options):
+def fit(em_map, starts, stopping, temperatures=(1.0,), *, watching=None, **options):
     """Fit a mixture: run EM from each of some starts, and keep the best end.
 
     Parameters
@@ -170,6 +177,7 @@ def fit(em_map, starts, temperatures=(1.0,), *, watching=None, **options):
     em_map : EMMap
     starts : sequence of callables
         Each makes a θ_0, when its turn comes.
+    stopping : Stopping
     temperatures : sequence of float
     watching : callable(number of the run), default=None
         Makes a context for each run, which yields its callback.
@@ -189,7 +197,9 @@ def fit(em_map, starts, temperatures=(1.0,), *, watching=None, **options):
     for number, start in enumerate(starts):
         with watching(number) if watching else nullcontext() as callback:
             try:
-                result = anneal(em_map, start(), temperatures, callback=callback, **options)
+                result = anneal(
+                    em_map, start(), temperatures, stopping, callback=callback, **options
+                )
             except CollapsedComponentError as error:
                 failures.append(error)
                 continue
@@ -201,14 +211,14 @@ def fit(em_map, starts, temperatures=(1.0,), *, watching=None, **options):
     return Fit(best, best_bound, failures, len(starts))
 
 
-def complaints_of(fit, max_iter, residual_tol):
+def complaints_of(fit, stopping):
     """What is wrong with a `Fit`, a sentence each."""
     result, complaints = fit.result, []
-    if max_iter and not result.converged:
+    if stopping.max_iter and not result.converged:
         complaints.append(
             f"EM did not converge in {len(result.lower_bounds)} steps: the residual is "
-            f"{result.residual:.3g} (residual_tol={residual_tol:.3g}). Increase max_iter "
-            "or residual_tol, set acceleration='newton', or try other init_params."
+            f"{result.residual:.3g} (residual_tol={stopping.residual_tol:.3g}). Increase "
+            "max_iter or residual_tol, set acceleration='newton', or try other init_params."
         )
     balance = result.last.balance
     if balance is not None and balance.error > TOLERANCE:

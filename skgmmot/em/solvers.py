@@ -246,15 +246,15 @@ class Auto(Newton):
 SOLVERS = {None: Plain, "auto": Auto, "anderson": Anderson, "newton": Newton}
 
 
-def solver_of(acceleration, *, depth, tol, residual_tol):
+def solver_of(acceleration, depth, stopping):
     """What makes a solver, by its name.
 
-    ``depth`` is that of ``"anderson"``; the tolerances, those of `fit`, say where ``"auto"`` ends.
+    ``depth`` is that of ``"anderson"``, and a `Stopping` says where ``"auto"`` will end.
     """
     if acceleration == "anderson":
         return partial(Anderson, depth)
     if acceleration == "auto":
-        return partial(Auto, min(tol, residual_tol**2) or _SETTLED**2)
+        return partial(Auto, min(stopping.tol, stopping.residual_tol**2) or _SETTLED**2)
     return SOLVERS[acceleration]
 
 

@@ -1,24 +1,21 @@
 """CoupledGMMFitter: two clouds of points, two mixtures, one fit."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags
-from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils._param_validation import HasMethods
 
-from ..checks import N_JOBS, RANDOM_STATE, Interval, checked_weights
-from ..parameters import COVARIANCE_TYPES, MixtureParameters
+from ..checks import EM_CONSTRAINTS, Interval, checked_rows, checked_weights
+from ..parameters import MixtureParameters
 from .callbacks import CallbackSupportMixin
 from .coupled_derivatives import DifferentiableCoupledFit
 from .coupled_fit import CoupledFit
 from .coupled_prediction import CoupledDensity
 from .coupled_starts import Cloud, pooled
 from .domains import two_domains
-from .state import keeping_last_fit
+from .state import keeping_last_fit, warn_of
 
 # The labels of source and target after `fit_pair`: skada's.
 _PAIR_DOMAINS = (1, -1)
@@ -160,29 +157,12 @@ class CoupledGMMFitter(
     array([0., 3.])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = EM_CONSTRAINTS | {
         "n_components": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
         "transport_weight": [Interval(Real, 0, None, closed="left")],
         "reg": [Interval(Real, 0, None, closed="left")],
         "reg_m": [Interval(Real, 0, None, closed="right"), tuple, list, np.ndarray, None],
         "freeze_target": ["boolean", HasMethods("get_params"), MixtureParameters, tuple],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "residual_tol": [Interval(Real, 0, None, closed="both")],
-        "reg_covar": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
-        "init_size": [Interval(Integral, 1, None, closed="left"), None],
-        "weights_init": ["array-like", None],
-        "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
-        "fixed_weights": ["boolean"],
-        "random_state": RANDOM_STATE,
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": N_JOBS,
     }
     _of_fit = (
         "source_mixture_", "target_mixture_", "transport_", "objective_", "lower_bounds_",
@@ -278,12 +258,11 @@ class CoupledGMMFitter(
             If the fit did not converge, or some of its starts failed.
         """
         with keeping_last_fit(self):
-            for message in self._fit_rows(X, y, sample_domain, sample_weight):
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warn_of(self._fit_rows(X, y, sample_domain, sample_weight))
         return self
 
     def _fit_rows(self, X, y, sample_domain, sample_weight):
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", ensure_min_samples=2)
+        X = checked_rows(self, X, reset=True, ensure_min_samples=2)
         domains, is_source = two_domains(sample_domain, y, X)
         weight = None if sample_weight is None else checked_weights(sample_weight, X)
         clouds = []
@@ -326,8 +305,7 @@ class CoupledGMMFitter(
             "sample_weight_target": sample_weight_target,
         }
         with keeping_last_fit(self):
-            for message in self._fit_arrays(arrays, weights):
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warn_of(self._fit_arrays(arrays, weights))
         return self
 
     def _fit_arrays(self, arrays, weights):
@@ -372,14 +350,7 @@ class CoupledGMMFitter(
 
     def _checked_array(self, X, name, *, reset):
         try:
-            return validate_data(
-                self,
-                X,
-                reset=reset,
-                dtype=[np.float64, np.float32],
-                order="C",
-                ensure_min_samples=2,
-            )
+            return checked_rows(self, X, reset=reset, ensure_min_samples=2)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 

@@ -1,15 +1,13 @@
 """The gradient of two coupled mixtures with respect to their clouds."""
 
-import warnings
-
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_cotangent, checked_weights
 from ..coupling.objective import mixtures_of
 from ..coupling.optimum_gradients import data_cotangents
 from .coupled_starts import Cloud
+from .state import warn_of
 
 _MODES = ("implicit", "one_step")
 
@@ -106,8 +104,7 @@ class DifferentiableCoupledFit:
             for cotangent, theta in zip((cotangent_source, cotangent_target), pair, strict=True)
         )
         found, _, complaints = data_cotangents(problem, self._state, cotangents, mode=mode, tol=tol)
-        for complaint in complaints:
-            warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
+        warn_of(complaints)
         return tuple(
             _with_zeros(data_bar.X, cloud).astype(dtype, copy=False)
             for data_bar, cloud, dtype in zip(found, clouds, dtypes, strict=True)

@@ -10,6 +10,7 @@ from ..checks import as_full, as_parameters, checked_regularization, refuse_over
 from ..coupling.objective import CoupledState, CouplingProblem, mixtures_of, starting_state
 from ..coupling.sweeps import maximize
 from ..em.em_map import EMMap
+from ..em.fit import Stopping
 from ..families import FULL, family_of
 from ..families.covariances import CollapsedComponentError
 from ..functions.mixture_transport import mixture_transport
@@ -91,14 +92,8 @@ class CoupledFit:
             result = best
         else:
             with sweeping(problem, self.max_iter - used) as on_sweep:
-                result = maximize(
-                    problem,
-                    state,
-                    max_iter=self.max_iter - used,
-                    tol=self.tol,
-                    residual_tol=self.residual_tol,
-                    callback=self._printing(used, on_sweep) if self.verbose else on_sweep,
-                )
+                callback = self._printing(used, on_sweep) if self.verbose else on_sweep
+                result = maximize(problem, state, self._stopping(self.max_iter - used), callback)
             result = result._replace(objectives=known + result.objectives[bool(known) :])
         attributes = self._attributes(problem, result.evaluation, clouds[0].X.dtype)
         vars(self).update(attributes)
@@ -108,6 +103,9 @@ class CoupledFit:
         self.residual_ = result.residual
         tasks.finish(lambda: attributes)
         return self._complaints(failures)
+
+    def _stopping(self, max_iter):
+        return Stopping(max_iter, self.tol, self.residual_tol)
 
     def _checked_target(self, n_features):
         """The frozen target if one is given, and the numbers of components."""
@@ -198,14 +196,7 @@ class CoupledFit:
                 starts=starts,
             )
         ]
-        best, failures = best_of(
-            problem,
-            pairs,
-            sweeping,
-            max_iter=self.max_iter if coupled else 0,
-            tol=self.tol,
-            residual_tol=self.residual_tol,
-        )
+        best, failures = best_of(problem, pairs, sweeping, self._stopping(coupled * self.max_iter))
         return best, failures, thin
 
     def _last_state(self, problem, frozen, n_components):

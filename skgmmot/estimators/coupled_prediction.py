@@ -2,9 +2,9 @@
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_real, checked_weights, counted
+from ..checks import as_real, checked_rows, checked_weights, counted
 from ..functions.mixture_transport import mixture_transport
 from .domains import rows_of_source, two_domains
 
@@ -22,7 +22,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
     def _checked(self, X, sample_domain, *, name="sample_domain", unlabelled_are_source=False):
         """Checked data and which rows are of the source."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        X = checked_rows(self, X)
         if sample_domain is None:
             return X, np.full(len(X), unlabelled_are_source)
         return X, rows_of_source(sample_domain, X, self.domains_, name)
@@ -41,6 +41,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
 
     @property
     def _mixtures(self):
+        check_is_fitted(self)
         return self.source_mixture_, self.target_mixture_
 
     def transform(self, X, *, sample_domain=None):
@@ -125,18 +126,13 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             With as many columns as the larger of the mixtures has components; those that the
             other one lacks are zero.
         """
-        width = max(mixture.n_components for mixture in self._fitted_mixtures)
+        width = max(mixture.n_components for mixture in self._mixtures)
 
         def padded(mixture, rows):
             proba = mixture.predict_proba(rows)
             return np.pad(proba, ((0, 0), (0, width - proba.shape[1])))
 
         return self._by_domain(X, sample_domain, padded)
-
-    @property
-    def _fitted_mixtures(self):
-        check_is_fitted(self)
-        return self._mixtures
 
     def score_samples(self, X, *, sample_domain=None):
         """Log-likelihood of each sample, under the mixture of its own domain.
@@ -261,7 +257,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         labels : ndarray of shape (n_samples,), int64
             The component of each sample.
         """
-        mixtures = self._fitted_mixtures
+        mixtures = self._mixtures
         for names in (self.domains_, _SIDES):
             if domain in names:
                 return mixtures[list(names).index(domain)].sample(n_samples)

@@ -135,7 +135,7 @@ def pooled(clouds):
     return Cloud(np.concatenate([cloud.X for cloud in clouds]), weight)
 
 
-def best_of(problem, pairs, sweeping, *, max_iter, tol, residual_tol):
+def best_of(problem, pairs, sweeping, stopping):
     """Sweep from every start for a while, and return the best result and the failures.
 
     ``sweeping(problem, max_iter)`` is a context for each run, which yields its callback.
@@ -146,18 +146,16 @@ def best_of(problem, pairs, sweeping, *, max_iter, tol, residual_tol):
         If every start failed.
     """
     best, failures = None, []
-    most = min(max_iter, _SCREENING)
+    most = min(stopping.max_iter, _SCREENING)
+    stopping = stopping._replace(max_iter=most)
+    if most:
+        residual_tol = max(stopping.residual_tol, _SCREENING_RESIDUAL)
+        stopping = stopping._replace(residual_tol=residual_tol)
     for pair in pairs:
         with sweeping(problem, most) as callback:
             try:
-                result = maximize(
-                    problem,
-                    starting_state(problem, *pair()),
-                    max_iter=most,
-                    tol=tol,
-                    residual_tol=max(residual_tol, _SCREENING_RESIDUAL) if most else residual_tol,
-                    callback=callback,
-                )
+                start = starting_state(problem, *pair())
+                result = maximize(problem, start, stopping, callback)
             except CollapsedComponentError as error:
                 failures.append(error)
                 continue

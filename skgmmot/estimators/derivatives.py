@@ -1,10 +1,8 @@
 """The derivatives of a mixture fitted by EM, as methods of the estimator."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from ..checks import as_cotangent, as_real, checked_tol, weights_and_unit
 from ..em.adjoints import ADJOINTS, FitRecord
@@ -15,6 +13,7 @@ from ..parameters import MixtureParameters
 from ..samples import samples_of
 from ..samples.idle import SamplesWithIdle
 from ..samples.interface import DataTangent
+from .state import warn_of
 
 
 class DifferentiableFit:
@@ -89,7 +88,7 @@ class DifferentiableFit:
                [0.25, 0.  ]])
         """
         gradients, complaints = self._vjp(X, cotangent, mode, sample_weight, tol, wrt_weight=False)
-        _warn_of(complaints)
+        warn_of(complaints)
         return gradients.data
 
     def vjp(self, X, cotangent, *, mode="implicit", sample_weight=None, tol=1e-6):
@@ -119,7 +118,7 @@ class DifferentiableFit:
         array([ 0.  ,  0.5 , -0.25, -0.25])
         """
         gradients, complaints = self._vjp(X, cotangent, mode, sample_weight, tol, wrt_weight=True)
-        _warn_of(complaints)
+        warn_of(complaints)
         return gradients
 
     def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight):
@@ -182,7 +181,7 @@ class DifferentiableFit:
         tol = checked_tol(tol)
         with np.errstate(over="ignore", invalid="ignore"):  # the adjoint refuses what overflows
             result, complaints = adjoint.jvp(em_map, record, data_dot, tol=tol)
-        _warn_of(complaints)
+        warn_of(complaints)
         parts = (part.astype(em_map.samples.dtype, copy=False) for part in result)
         return MixtureParameters(*parts, self.covariance_type)
 
@@ -211,21 +210,20 @@ class DifferentiableFit:
         >>> jacobian.covariances[0, 0, 0].ravel().round(6) + 0.0
         array([-1.333333,  0.      ,  1.333333])
         """
-        theta = self._theta
         rows, told = [], []
-        for part in range(3):
+        for part, values in enumerate(self._theta):
             gradients = []
-            for index in np.ndindex(tuple(theta)[part].shape):
-                parts = [np.zeros(p.shape) for p in theta]
-                parts[part][index] = 1.0
+            for index in np.ndindex(values.shape):
+                cotangent = [None, None, None]
+                cotangent[part] = np.zeros(values.shape)
+                cotangent[part][index] = 1.0
                 gradient, complaints = self._vjp(
-                    X, tuple(parts), mode, sample_weight, tol, wrt_weight=False
+                    X, cotangent, mode, sample_weight, tol, wrt_weight=False
                 )
                 gradients.append(gradient.data)
                 told += complaints
-            shape = tuple(theta)[part].shape + gradients[0].shape
-            rows.append(np.reshape(gradients, shape))
-        _warn_of(dict.fromkeys(told))
+            rows.append(np.reshape(gradients, values.shape + gradients[0].shape))
+        warn_of(dict.fromkeys(told))
         return MixtureParameters(*rows, self.covariance_type)
 
     def _differentiation(self, X, mode, sample_weight):
@@ -338,12 +336,6 @@ def _within_reach(X, samples):
     with np.errstate(over="ignore"):
         inside = np.clip(X, summary.center - limit, summary.center + limit)
     return np.ascontiguousarray(inside, dtype=X.dtype)
-
-
-def _warn_of(complaints):
-    """Warn the caller of a public method of each."""
-    for complaint in complaints:
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
 
 
 def _checked_direction(direction, shape, name):

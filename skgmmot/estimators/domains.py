@@ -15,24 +15,9 @@ _CURE_OF_FOLDS = (
 
 
 def two_domains(sample_domain, y, X):
-    """The labels of source and target, and which rows are of the source.
+    """The labels of source and target, and which rows of X are of the source.
 
-    Parameters
-    ----------
-    sample_domain : array-like of shape (n_samples,), or None
-        None: ``y`` takes its place.
-    y : array-like of shape (n_samples,), or None
-    X : array, for its number of rows
-
-    Returns
-    -------
-    domains : tuple of the two labels
-    is_source : ndarray of shape (n_samples,), bool
-
-    Raises
-    ------
-    ValueError
-        If there are no labels, or not two of them.
+    Where ``sample_domain`` is None, ``y`` takes its place.
     """
     name = "y" if sample_domain is None else "sample_domain"
     labels = y if sample_domain is None else sample_domain
@@ -58,13 +43,7 @@ def two_domains(sample_domain, y, X):
 
 
 def rows_of_source(sample_domain, X, domains, name="sample_domain"):
-    """Which rows are of the source, for labels that the fit has seen, or one label for all rows.
-
-    Raises
-    ------
-    ValueError
-        If there is a label that is neither of the two.
-    """
+    """Which rows are of the source, for labels that the fit has seen, or one label for all rows."""
     labels = _checked(sample_domain, X, name)
     is_source, is_target = labels == domains[0], labels == domains[1]
     if not (is_source | is_target).all():

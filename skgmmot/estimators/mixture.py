@@ -1,19 +1,16 @@
 """DifferentiableGaussianMixture: EM as a scikit-learn estimator."""
 
-import warnings
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from ..checks import (
-    N_JOBS,
-    RANDOM_STATE,
+    EM_CONSTRAINTS,
     Interval,
     checked_temperatures,
     checked_weights,
@@ -23,15 +20,14 @@ from ..checks import (
 from ..em.adjoints import FitRecord
 from ..em.e_steps import E_STEPS
 from ..em.em_map import EMMap
-from ..em.fit import complaints_of, fit
+from ..em.fit import Stopping, complaints_of, fit
 from ..em.initialization import initial_parameters
 from ..em.solvers import solver_of
 from ..numerics.threads import effective_n_threads
-from ..parameters import COVARIANCE_TYPES
 from .callbacks import CallbackSupportMixin, FitTasks, printing, with_callbacks
 from .derivatives import DifferentiableFit
 from .prediction import MixtureDensity
-from .state import forget_fit, keeping_last_fit
+from .state import forget_fit, keeping_last_fit, warn_of
 
 
 class DifferentiableGaussianMixture(
@@ -182,30 +178,13 @@ class DifferentiableGaussianMixture(
     array([1, 0])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = EM_CONSTRAINTS | {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "residual_tol": [Interval(Real, 0, None, closed="both")],
-        "reg_covar": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
-        "init_size": [Interval(Integral, 1, None, closed="left"), None],
-        "weights_init": ["array-like", None],
-        "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
-        "fixed_weights": ["boolean"],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
         "acceleration": [StrOptions({"auto", "anderson", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
-        "random_state": RANDOM_STATE,
-        "warm_start": ["boolean"],
         "keep_path": ["boolean"],
-        "verbose": ["verbose"],
-        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": N_JOBS,
     }
     _of_fit = (
         "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
@@ -293,8 +272,7 @@ class DifferentiableGaussianMixture(
             If EM did not converge, a restart failed, or a component lost all its mass.
         """
         with keeping_last_fit(self):
-            for message in self._fit(X, sample_weight):
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warn_of(self._fit(X, sample_weight))
         return self
 
     def fit_predict(self, X, y=None, *, sample_weight=None):
@@ -310,8 +288,7 @@ class DifferentiableGaussianMixture(
         labels : ndarray of shape (n_samples,), int64
         """
         with keeping_last_fit(self):
-            for message in self._fit(X, sample_weight):
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warn_of(self._fit(X, sample_weight))
             return self.predict(X)
 
     @with_callbacks
@@ -371,25 +348,19 @@ class DifferentiableGaussianMixture(
             with tasks.restart(self.max_iter, attributes) as on_step:
                 yield printing(self.verbose, self.verbose_interval, self.max_iter, on_step)
 
+        stopping = Stopping(self.max_iter, self.tol, self.residual_tol)
         best = fit(
             em_map,
             [start] * n_restarts,
+            stopping,
             temperatures[-1:] if warm else temperatures,
             watching=watching,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            residual_tol=self.residual_tol,
             previous_bound=last_bound,
-            solver=solver_of(
-                self.acceleration,
-                depth=self.anderson_depth,
-                tol=self.tol,
-                residual_tol=self.residual_tol,
-            ),
+            solver=solver_of(self.acceleration, self.anderson_depth, stopping),
         )
         self._keep(best, em_map, X.dtype)
         tasks.finish(lambda: self._parameter_attributes(best.result.parameters, X.dtype))
-        return complaints_of(best, self.max_iter, self.residual_tol)
+        return complaints_of(best, stopping)
 
     def _keep(self, best, em_map, dtype):
         """Set the fitted attributes."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_parameters, checked_temperatures, counted, weights_and_unit
-from ..em.densities import entropy, labels, log_density, responsibilities
+from ..checks import as_parameters, checked_rows, checked_temperatures, counted, weights_and_unit
+from ..em.densities import completed_log_density, labels, log_density, responsibilities
 from ..em.em_map import EMMap
 from ..families import FAMILIES
 from ..numerics.threads import effective_n_threads
@@ -117,7 +117,9 @@ class MixtureDensity:
     @property
     def _theta(self):
         """The parameters in float64."""
-        parts = (np.asarray(part, dtype=np.float64) for part in self.parameters_)
+        self._check_is_fitted()
+        parts = self.weights_, self.means_, self.covariances_
+        parts = (np.asarray(part, dtype=np.float64) for part in parts)
         return MixtureParameters(*parts, self.covariance_type)
 
     def _last_solution(self, n_features):
@@ -133,28 +135,21 @@ class MixtureDensity:
 
     def _map(self, X, *, temperature=1.0):
         """The EM map on checked data, for prediction, and θ in float64."""
-        check_is_fitted(self)
-        X = self._validate_X(X, reset=False)
-        n_threads = effective_n_threads(self.n_jobs)
+        theta = self._theta
         em_map = EMMap.on(
-            X, covariance_type=self.covariance_type, temperature=temperature, n_threads=n_threads
+            self._validate_X(X, reset=False),
+            covariance_type=self.covariance_type,
+            temperature=temperature,
+            n_threads=effective_n_threads(self.n_jobs),
         )
-        return em_map, self._theta
+        return em_map, theta
 
     @property
     def _last_temperature(self):
         return checked_temperatures(getattr(self, "temperature", 1.0))[-1]
 
     def _validate_X(self, X, *, reset, ensure_min_samples=1):
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            order="C",
-            ensure_min_samples=ensure_min_samples,
-        )
-        return np.asarray(X)  # a plain array of a memory map
+        return checked_rows(self, X, reset=reset, ensure_min_samples=ensure_min_samples)
 
     def score_samples(self, X):
         """Log-likelihood of each sample, whatever the temperature.
@@ -210,10 +205,10 @@ class MixtureDensity:
         temperature = self._last_temperature
         return -temperature * self._log_likelihood(X, sample_weight, temperature=temperature)[0]
 
-    def _log_likelihood(self, X, sample_weight, *, temperature=1.0):
+    def _log_likelihood(self, X, sample_weight, *, temperature=1.0, density=log_density):
         """Mean log-likelihood, the sum of the sample weights, and the exponent of its unit."""
         em_map, theta = self._map(X, temperature=temperature)
-        return _weighted_mean(log_density(em_map, theta), em_map.samples.X, sample_weight)
+        return _weighted_mean(density(em_map, theta), em_map.samples.X, sample_weight)
 
     def predict(self, X):
         """Most probable component of each sample.
@@ -298,9 +293,8 @@ class MixtureDensity:
         -------
         aic : float
         """
-        mean, *total = self._log_likelihood(X, sample_weight)
-        total = counted(*total)
-        return -2 * mean * total + 2 * self._n_parameters()
+        deviance, _ = _deviance(*self._log_likelihood(X, sample_weight))
+        return deviance + 2 * self._n_parameters()
 
     def bic(self, X, *, sample_weight=None):
         """Bayesian information criterion on ``X``; the lower the better.
@@ -318,9 +312,8 @@ class MixtureDensity:
         -------
         bic : float
         """
-        mean, *total = self._log_likelihood(X, sample_weight)
-        total = counted(*total)
-        return -2 * mean * total + np.log(total) * self._n_parameters()
+        deviance, n = _deviance(*self._log_likelihood(X, sample_weight))
+        return deviance + np.log(n) * self._n_parameters()
 
     def icl(self, X, *, sample_weight=None):
         """Integrated completed likelihood criterion on ``X``; the lower the better.
@@ -339,11 +332,9 @@ class MixtureDensity:
         -------
         icl : float
         """
-        em_map, theta = self._map(X)
-        completed = log_density(em_map, theta) - entropy(em_map, theta)
-        mean, *total = _weighted_mean(completed, em_map.samples.X, sample_weight)
-        total = counted(*total)
-        return -2 * mean * total + np.log(total) * self._n_parameters()
+        completed = self._log_likelihood(X, sample_weight, density=completed_log_density)
+        deviance, n = _deviance(*completed)
+        return deviance + np.log(n) * self._n_parameters()
 
     def _set_parameters(self, theta, dtype):
         """Set every fitted attribute that follows from the parameters."""
@@ -372,6 +363,12 @@ class MixtureDensity:
                     "the dtype of X. Scale the features, or pass X in float64."
                 )
         return cast | {"_fitted_type": theta.covariance_type}
+
+
+def _deviance(mean, total, exponent):
+    """-2 log-likelihood, and the number of samples, from what `_weighted_mean` returns."""
+    n = counted(total, exponent)
+    return -2 * mean * n, n
 
 
 def _weighted_mean(values, X, sample_weight):

@@ -24,6 +24,9 @@ from .blocks import (
     weighted_sums,
 )
 from .compilation import inner, kernel
+from .elementary import log
+
+_TINY = np.finfo(np.float64).tiny
 
 
 @inner
@@ -174,12 +177,14 @@ def densities(
     n_near,
     bounds,
     log_density,
+    is_completed,
     responsibilities,
     labels,
 ):
     """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room.
 
-    In the order of the rows, without those of padding.
+    ``is_completed`` adds Σ_k γ_ik log γ_ik to log p(x_i). Components are in the order of the rows,
+    without those of padding.
     """
     n_samples, n_features = X.shape
     n_padded = coefficients.shape[0] - factors.shape[0]
@@ -200,6 +205,11 @@ def densities(
                 labels[start + i] = best
         if log_density.size or responsibilities.size:
             softmax(n_near, n_padded, unit, gamma, log_sum)
+        if is_completed:
+            for k in range(n_components):
+                own = gamma[row_of(k, n_near, n_padded)]
+                for i in range(BLOCK):
+                    log_sum[i] += own[i] * log(max(own[i], _TINY))
         if log_density.size:
             log_density[start : start + count] = log_sum[:count]
         if responsibilities.size:

@@ -63,9 +63,11 @@ def effective_n_threads(n_jobs=None):
     """
     if n_jobs == 0:
         raise ValueError("n_jobs must not be 0; use None for the default or -1 for all processors.")
+    if n_jobs is not None and n_jobs > 0:
+        return n_jobs
     available = _n_processors(*_limits())
     if n_jobs is not None:
-        return n_jobs if n_jobs > 0 else max(1, available + 1 + n_jobs)
+        return max(1, available + 1 + n_jobs)
     if _in_joblib_worker():
         in_thread = multiprocessing.current_process().name == "MainProcess"
         if in_thread or "OMP_NUM_THREADS" not in os.environ:

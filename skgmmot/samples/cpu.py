@@ -251,19 +251,25 @@ class CpuSamples:
     def log_densities(self, logits):
         """`Samples.log_densities`."""
         out = np.empty(self.shape[0])
-        self._densities(logits, out, _NO_RESPONSIBILITIES, _NO_LABELS)
+        self._densities(logits, out, False, _NO_RESPONSIBILITIES, _NO_LABELS)
+        return out
+
+    def completed_log_densities(self, logits):
+        """`Samples.completed_log_densities`."""
+        out = np.empty(self.shape[0])
+        self._densities(logits, out, True, _NO_RESPONSIBILITIES, _NO_LABELS)
         return out
 
     def responsibilities(self, logits):
         """`Samples.responsibilities`."""
         out = np.empty((self.shape[0], len(logits.coefficients)))
-        layout = self._densities(logits, _NO_DENSITY, out, _NO_LABELS)
+        layout = self._densities(logits, _NO_DENSITY, False, out, _NO_LABELS)
         return layout.of_order(out.T).T
 
     def labels(self, logits):
         """`Samples.labels`."""
         out = np.empty(self.shape[0], dtype=np.int64)
-        layout = self._densities(logits, _NO_DENSITY, _NO_RESPONSIBILITIES, out)
+        layout = self._densities(logits, _NO_DENSITY, False, _NO_RESPONSIBILITIES, out)
         return out if layout.order is None else layout.order[out]
 
     def _densities(self, logits, *out):

@@ -226,6 +226,9 @@ class Samples(Protocol):
     def log_densities(self, logits):
         """log Σ_k exp(logit_ik), float64 of shape (n_samples,)."""
 
+    def completed_log_densities(self, logits):
+        """The same plus Σ_k γ_ik log γ_ik."""
+
     def responsibilities(self, logits):
         """γ_ik, float64 of shape (n_samples, n_components)."""
 

@@ -13,9 +13,10 @@ from skgmmot.coupling.optimum_gradients import data_cotangents
 from skgmmot.coupling.sweeps import maximize
 from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.em_map import EMMap
+from skgmmot.em.fit import Stopping
 from skgmmot.families import FAMILIES
 
-STRICT = {"max_iter": 500, "tol": 1e-9, "residual_tol": 1e-10}
+STRICT = Stopping(500, 1e-9, 1e-10)
 
 
 def with_data(problem, X, Y):
@@ -34,7 +35,7 @@ def tangent_by_differences(problem, state, directions, h=2e-3):
             cloud.samples.X + t * direction
             for cloud, direction in zip((problem.source, problem.target), directions, strict=True)
         )
-        end = maximize(with_data(problem, X, Y), state, **STRICT).evaluation.state
+        end = maximize(with_data(problem, X, Y), state, STRICT).evaluation.state
         return mixtures_of(end, problem.family)
 
     near, back, far, far_back = fit(h), fit(-h), fit(2 * h), fit(-2 * h)
@@ -52,7 +53,7 @@ def tangent_by_differences(problem, state, directions, h=2e-3):
 @pytest.mark.parametrize("kind", TYPES)
 def test_implicit_gradient_is_that_of_fits_to_moved_data(kind, name):
     problem, state = separated_problem(kind, reg_covar=0.02, **VARIANTS[name])
-    state = maximize(problem, state, **STRICT).evaluation.state
+    state = maximize(problem, state, STRICT).evaluation.state
     rng = np.random.default_rng(1)
     pair = mixtures_of(state, FAMILIES[kind])
     cotangents = [random_cotangent(rng, theta) for theta in pair]
@@ -78,7 +79,7 @@ def test_implicit_gradient_is_that_of_fits_to_moved_data(kind, name):
 
 def test_implicit_gradient_reaches_the_accuracy_that_is_asked():
     problem, state = separated_problem("full")
-    end = maximize(problem, state, **STRICT).evaluation.state
+    end = maximize(problem, state, STRICT).evaluation.state
     rng = np.random.default_rng(2)
     cotangents = [random_cotangent(rng, theta) for theta in mixtures_of(end, FAMILIES["full"])]
     # the fit itself ends at a residual of about 1e-8, with which the tolerance is compared too
@@ -115,14 +116,14 @@ def test_implicit_says_where_it_does_not_hold():
     cotangents = [
         random_cotangent(np.random.default_rng(0), t) for t in mixtures_of(state, FAMILIES["full"])
     ]
-    early = maximize(problem, state, max_iter=4, tol=0, residual_tol=0).evaluation.state
+    early = maximize(problem, state, Stopping(4, 0, 0)).evaluation.state
     *_, complaints = data_cotangents(problem, early, cotangents, mode="implicit", tol=1e-6)
     assert "residual" in complaints[0]
 
 
 def test_implicit_says_that_the_support_is_about_to_change():
     problem, state = separated_problem()
-    end = maximize(problem, state, **STRICT).evaluation.state
+    end = maximize(problem, state, STRICT).evaluation.state
     plan = end.plan.copy()
     row, column = np.argwhere(plan == 0)[0]
     plan[row, column] = 1e-9

@@ -8,16 +8,17 @@ from scipy.optimize import minimize
 
 from skgmmot.coupling.objective import evaluate, mixtures_of, starting_state
 from skgmmot.coupling.sweeps import maximize, residual_of
+from skgmmot.em.fit import Stopping
 from skgmmot.families import FAMILIES
 
-OPTIONS = {"max_iter": 300, "tol": 1e-3, "residual_tol": 1e-6}
+STOPPING = Stopping(300, 1e-3, 1e-6)
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
 @pytest.mark.parametrize("kind", TYPES)
 def test_no_sweep_loses_and_the_end_is_an_optimum(kind, name):
     problem, state = separated_problem(kind, **VARIANTS[name])
-    result = maximize(problem, state, **OPTIONS)
+    result = maximize(problem, state, STOPPING)
     gains = np.diff(result.objectives)
     assert gains.min() >= -1e-12 and gains.sum() > 1e-3
     assert result.converged and result.residual < 1e-6
@@ -45,7 +46,7 @@ def test_every_sweep_is_reported_and_the_callback_can_stop():
         seen.append((n_iter, evaluation.objective))
         return n_iter == 3
 
-    result = maximize(problem, state, callback=callback, **OPTIONS)
+    result = maximize(problem, state, STOPPING, callback=callback)
     assert [n for n, _ in seen] == [1, 2, 3]
     np.testing.assert_allclose([value for _, value in seen], result.objectives[1:], rtol=1e-14)
     assert not result.converged
@@ -54,15 +55,15 @@ def test_every_sweep_is_reported_and_the_callback_can_stop():
 @pytest.mark.parametrize("max_iter", [0, 1, 5, 17])
 def test_max_iter_is_the_number_of_sweeps(max_iter):
     problem, state = separated_problem()
-    result = maximize(problem, state, max_iter=max_iter, tol=0.0, residual_tol=0.0)
+    result = maximize(problem, state, Stopping(max_iter, 0.0, 0.0))
     assert len(result.objectives) == max_iter + 1
     assert not result.converged
 
 
 def test_tolerances_are_those_of_the_end():
     problem, state = separated_problem()
-    loose = maximize(problem, state, max_iter=300, tol=1e-3, residual_tol=np.inf)
-    strict = maximize(problem, state, max_iter=300, tol=1e-3, residual_tol=1e-7)
+    loose = maximize(problem, state, Stopping(300, 1e-3, np.inf))
+    strict = maximize(problem, state, Stopping(300, 1e-3, 1e-7))
     assert len(loose.objectives) < len(strict.objectives)
     assert strict.residual < 1e-7 < loose.residual
 
@@ -72,7 +73,7 @@ def test_without_transport_the_residual_is_that_of_em(kind):
     problem, state = separated_problem(kind, reg_covar=0.05)
     problem = problem._replace(transport_weight=0.0)
     # one small step off an optimum, where the residual is of first order in the change
-    state = maximize(problem, state, **OPTIONS).evaluation.state
+    state = maximize(problem, state, STOPPING).evaluation.state
     state = state._replace(means=state.means * (1 + 1e-6))
     evaluation = evaluate(problem, state)
     changes = [
@@ -88,7 +89,7 @@ def test_without_transport_the_residual_is_that_of_em(kind):
 def test_weights_count_in_the_residual(name):
     """Alone: where neither means nor covariances have anywhere to go."""
     problem, state = separated_problem(**VARIANTS[name])
-    best = maximize(problem, state, **OPTIONS).evaluation
+    best = maximize(problem, state, STOPPING).evaluation
 
     def residual(evaluation):
         still = evaluation._replace(
@@ -96,7 +97,7 @@ def test_weights_count_in_the_residual(name):
         )
         return residual_of(problem, still)
 
-    assert residual(best) < OPTIONS["residual_tol"]
+    assert residual(best) < STOPPING.residual_tol
     plan = best.state.plan * [[1.1], [1.0], [0.9]]
     plan *= best.state.weights[1] / plan.sum(axis=0)
     weights = plan.sum(axis=1) / plan.sum(), best.state.weights[1]
@@ -109,19 +110,19 @@ def test_entropic_plans_leave_a_start_on_the_diagonal(reg):
     """In logarithms an entry near zero has no gradient: it has to be lifted."""
     problem, state = separated_problem(reg=reg)
     theta = mixtures_of(state, FAMILIES["full"])
-    best = maximize(problem, state, **OPTIONS).objectives[-1]
+    best = maximize(problem, state, STOPPING).objectives[-1]
     plan = np.array([[0.3, 0.0], [0.0, 0.5], [0.2, 0.0]])
     poor = starting_state(problem, *theta)._replace(
         plan=plan, weights=(plan.sum(axis=1), plan.sum(axis=0))
     )
-    result = maximize(problem, poor, **OPTIONS)
+    result = maximize(problem, poor, STOPPING)
     assert result.converged and result.objectives[-1] == pytest.approx(best, abs=1e-6)
 
 
 def test_weights_solve_the_concave_problem_of_the_plan():
     """For given means and covariances: an independent solver over the plan, by softmax."""
     problem, state = separated_problem()
-    end = maximize(problem, state, **OPTIONS).evaluation.state
+    end = maximize(problem, state, STOPPING).evaluation.state
 
     def loss(logits):
         plan = np.exp(logits - logits.max()).reshape(end.plan.shape)

@@ -8,7 +8,7 @@ import pytest
 
 from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import iterate
+from skgmmot.em.fit import Stopping, iterate
 from skgmmot.em.path import Path
 from skgmmot.numerics import linear_solve
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
@@ -33,7 +33,7 @@ def test_one_step_is_the_derivative_of_the_last_step(kind, fixed_weights, max_it
     """All steps but the last are held constant, in PyTorch as well."""
     pytest.importorskip("torch")
     problem, theta, cotangent = problem_and_start(kind, fixed_weights)
-    result = iterate(problem, theta, max_iter=max_iter, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(max_iter, 0.0, 0.0))
     options = {"reg_covar": 1e-3, "fixed_weights": fixed_weights}
     previous = theta
     for _ in range(max_iter - 1):
@@ -63,10 +63,10 @@ def test_one_step_is_the_slope_of_a_run_of_a_single_step(kind, fixed_weights):
             reg_covar=1e-3,
             fixed_weights=fixed_weights,
         )
-        result = iterate(moved, theta, max_iter=1, tol=0.0, residual_tol=0.0)
+        result = iterate(moved, theta, Stopping(1, 0.0, 0.0))
         return naive.inner_product(cotangent, result.parameters)
 
-    result = iterate(problem, theta, max_iter=1, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(1, 0.0, 0.0))
     X_bar = ADJOINTS["one_step"].vjp(problem, FitRecord(result.path.previous), cotangent)[0].data
     h = 1e-3  # the formula is of fourth order: both of its errors are about 1e-12
     slope = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
@@ -84,7 +84,7 @@ def run(kind, fixed_weights, way="matrix", n_steps=5):
     """A run of EM, its problem, and what PyTorch differentiates it to."""
     problem, theta, cotangent = problem_and_start(kind, fixed_weights)
     problem = naive.in_way(problem, way)
-    result = iterate(problem, theta, max_iter=n_steps, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(n_steps, 0.0, 0.0))
     return problem, theta, result, cotangent
 
 
@@ -193,7 +193,7 @@ def test_a_path_in_little_memory_gives_the_same_gradient(n_steps):
 def test_a_component_that_lost_its_mass_does_not_move_and_keeps_its_start():
     problem, theta, cotangent = problem_and_start("full", False)
     theta.means[0] = 1e4
-    result = iterate(problem, theta, max_iter=3, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(3, 0.0, 0.0))
     assert result.last.lost[0]
     back = ADJOINTS["unrolled"].vjp(
         problem, FitRecord(result.path.end, path=result.path), cotangent
@@ -222,7 +222,7 @@ def converged(kind, fixed_weights, n_components=3):
         reg_covar=1e-2,
         fixed_weights=fixed_weights,
     )
-    result = iterate(problem, theta, max_iter=5000, tol=np.inf, residual_tol=1e-13)
+    result = iterate(problem, theta, Stopping(5000, np.inf, 1e-13))
     assert result.converged
     return problem, result, naive.random_cotangent(rng, theta)
 
@@ -360,7 +360,7 @@ def test_hard_cases(mode, case):
     theta = MixtureParameters(np.full(2, 0.5), means, np.stack([np.eye(2)] * 2))
     n_steps = 5 if mode == "unrolled" else 20_000
     tol = 0.0 if mode == "unrolled" else np.inf
-    result = iterate(problem, theta, max_iter=n_steps, tol=tol, residual_tol=tol and 1e-12)
+    result = iterate(problem, theta, Stopping(n_steps, tol, tol and 1e-12))
     cotangent = naive.random_cotangent(rng, theta)
     if mode == "unrolled":
         actual = ADJOINTS["unrolled"].vjp(

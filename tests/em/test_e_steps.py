@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.e_steps import BALANCED, SOFTMAX
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import iterate
+from skgmmot.em.fit import Stopping, iterate
 from skgmmot.em.solvers import SOLVERS
 from skgmmot.parameters import COVARIANCE_TYPES
 from skgmmot.samples.cpu import CpuSamples
@@ -133,9 +133,7 @@ def test_what_is_not_solved_is_told(monkeypatch):
 def test_the_value_never_rises(kind, acceleration):
     problem, theta, _ = setting(kind)
     problem = replace(problem, reg_covar=0.0)
-    result = iterate(
-        problem, theta, max_iter=5000, tol=np.inf, residual_tol=1e-5, solver=SOLVERS[acceleration]
-    )
+    result = iterate(problem, theta, Stopping(5000, np.inf, 1e-5), solver=SOLVERS[acceleration])
     assert result.converged
     # the masses are solved to 1e-10, and the value to the square of that
     assert np.diff(result.lower_bounds).min() > -1e-12
@@ -201,7 +199,7 @@ def test_jvp_and_vjp_are_transposed(kind, way, temperature):
 def test_implicit_pair_at_a_fixed_point(kind):
     problem, theta, rng = setting(kind, spread=3.0)
     theta = iterate(
-        problem, theta, max_iter=9000, tol=np.inf, residual_tol=1e-11, solver=SOLVERS["newton"]
+        problem, theta, Stopping(9000, np.inf, 1e-11), solver=SOLVERS["newton"]
     ).parameters
     bar, X_dot = naive.random_cotangent(rng, theta), rng.normal(size=problem.samples.X.shape)
     record = FitRecord(theta)

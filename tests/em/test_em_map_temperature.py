@@ -10,7 +10,7 @@ from naive import MixtureParameters
 from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.densities import log_density
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import anneal, iterate
+from skgmmot.em.fit import Stopping, anneal, iterate
 from skgmmot.em.solvers import SOLVERS
 from skgmmot.parameters import COVARIANCE_TYPES
 from skgmmot.samples.interface import DataTangent
@@ -65,9 +65,7 @@ def test_the_step_by_its_definition(kind, way, temperature):
 def test_the_free_energy_never_rises(kind, temperature, fixed_weights):
     problem, theta, _ = setting(kind, temperature, reg_covar=0.0, fixed_weights=fixed_weights)
     for acceleration in (None, "newton", "anderson"):
-        result = iterate(
-            problem, theta, max_iter=60, tol=0.0, residual_tol=0.0, solver=SOLVERS[acceleration]
-        )
+        result = iterate(problem, theta, Stopping(60, 0.0, 0.0), solver=SOLVERS[acceleration])
         # of size one to ten, at the smallest temperature a twentieth of sums twenty times that
         assert np.diff(result.lower_bounds).min() > -1e-12
         assert result.lower_bounds[-1] > result.lower_bounds[0]
@@ -134,7 +132,7 @@ def test_jvp_and_vjp_are_transposed(kind, way, temperature, fixed_weights):
 @pytest.mark.parametrize("temperature", [0.5, 1.2])
 def test_implicit_pair_at_a_fixed_point(kind, temperature):
     problem, theta, rng = setting(kind, temperature, spread=5.0)
-    theta = iterate(problem, theta, max_iter=9000, tol=np.inf, residual_tol=1e-12).parameters
+    theta = iterate(problem, theta, Stopping(9000, np.inf, 1e-12)).parameters
     bar, X_dot = naive.random_cotangent(rng, theta), rng.normal(size=problem.samples.X.shape)
     record = FitRecord(theta)
     tangent, _ = ADJOINTS["implicit"].jvp(problem, record, DataTangent(X_dot), tol=1e-9)
@@ -146,7 +144,7 @@ def test_implicit_pair_at_a_fixed_point(kind, temperature):
 @all_types
 def test_unrolled_pair_through_a_schedule(kind):
     problem, theta, rng = setting(kind, 1.0)
-    result = anneal(problem, theta, [3.0, 1.5, 1.0], max_iter=40, tol=1e-3, residual_tol=np.inf)
+    result = anneal(problem, theta, [3.0, 1.5, 1.0], Stopping(40, 1e-3, np.inf))
     stages = result.path.stages(problem)
     assert [stage.temperature for stage, _ in stages] == [3.0, 1.5, 1.0]
     assert all(path.length for _, path in stages)
@@ -174,18 +172,17 @@ def test_unrolled_pair_through_a_schedule(kind):
 
 def test_annealing_is_runs_in_a_row():
     problem, theta, _ = setting("full", 1.0)
-    options = {"tol": np.inf, "residual_tol": 1e-5}
+    stopping = Stopping(10_000, np.inf, 1e-5)
     seen = []
     result = anneal(
         problem,
         theta,
         [2.0, 1.0],
-        max_iter=10_000,
+        stopping,
         callback=lambda n_iter, theta, change, converged: seen.append((n_iter, converged)),
-        **options,
     )
-    first = iterate(problem.at(2.0), theta, max_iter=10_000, **options)
-    second = iterate(problem.at(1.0), first.parameters, max_iter=10_000, **options)
+    first = iterate(problem.at(2.0), theta, stopping)
+    second = iterate(problem.at(1.0), first.parameters, stopping)
     np.testing.assert_array_equal(result.parameters.means, second.parameters.means)
     assert result.lower_bounds == first.lower_bounds + second.lower_bounds
     assert result.n_evaluations == first.n_evaluations + second.n_evaluations
@@ -193,21 +190,20 @@ def test_annealing_is_runs_in_a_row():
     # the steps are counted over all temperatures, and convergence is that of the last one
     for more in (0, 1):
         most = first.n_evaluations + more
-        cut = anneal(problem, theta, [2.0, 1.0], max_iter=most, **options)
+        cut = anneal(problem, theta, [2.0, 1.0], stopping._replace(max_iter=most))
         assert cut.n_evaluations == most and not cut.converged
 
 
 def test_annealing_ends_when_it_is_told_to():
     problem, theta, _ = setting("full", 1.0)
-    options = {"tol": 0.0, "residual_tol": 0.0}
-    short = anneal(problem, theta, [2.0, 1.0], max_iter=7, **options)
+    short = anneal(problem, theta, [2.0, 1.0], Stopping(7, 0.0, 0.0))
     assert len(short.lower_bounds) == 7 and not short.converged
     assert short.path.temperature == 2.0
     told = anneal(
-        problem, theta, [2.0, 1.0], max_iter=99, callback=lambda n, *rest: n == 5, **options
+        problem, theta, [2.0, 1.0], Stopping(99, 0.0, 0.0), callback=lambda n, *rest: n == 5
     )
     assert len(told.lower_bounds) == 5 and not told.converged
-    settled = anneal(problem, theta, [2.0, 1.0], max_iter=9, tol=1e9, residual_tol=np.inf)
+    settled = anneal(problem, theta, [2.0, 1.0], Stopping(9, 1e9, np.inf))
     assert settled.converged and settled.path.temperature == 1.0
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import iterate
+from skgmmot.em.fit import Stopping, iterate
 from skgmmot.families.fisher import scaled_change
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
 
@@ -100,7 +100,7 @@ def test_scaled_change_is_the_same_in_all_affine_coordinates(kind, seed):
 @pytest.mark.parametrize("max_iter", [0, 1, 7])
 def test_zero_tolerances_make_all_steps(kind, max_iter):
     problem, theta = problem_and_start(kind)
-    result = iterate(problem, theta, max_iter=max_iter, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(max_iter, 0.0, 0.0))
     assert len(result.lower_bounds) == max_iter
     assert not result.converged
     expected, before, bounds = theta, theta, []
@@ -117,7 +117,7 @@ def test_zero_tolerances_make_all_steps(kind, max_iter):
 @all_types
 def test_residual_and_bound_are_those_at_the_end(kind):
     problem, theta = problem_and_start(kind)
-    result = iterate(problem, theta, max_iter=5, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(5, 0.0, 0.0))
     following, bound = naive.em_step(problem.samples.X, result.parameters, reg_covar=1e-6)
     expected = naive.scaled_change(following, result.parameters)
     assert expected > 1e-4  # far enough from the fixed point for the comparison to mean something
@@ -129,7 +129,7 @@ def test_residual_and_bound_are_those_at_the_end(kind):
 def test_lower_bounds_climb(kind):
     problem, theta = problem_and_start(kind)
     problem = replace(problem, reg_covar=0.0)
-    result = iterate(problem, theta, max_iter=60, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(60, 0.0, 0.0))
     gains = np.diff([*result.lower_bounds, result.last.lower_bound])
     assert (gains >= -1e-13).all()
     assert gains[0] > 1e-3
@@ -139,7 +139,7 @@ def test_lower_bounds_climb(kind):
 def test_converged_means_both_tolerances(kind):
     problem, theta = problem_and_start(kind)
     tol, residual_tol = 1e-4, 1e-5
-    result = iterate(problem, theta, max_iter=5000, tol=tol, residual_tol=residual_tol)
+    result = iterate(problem, theta, Stopping(5000, tol, residual_tol))
     assert result.converged
     gains = np.abs(np.diff(result.lower_bounds))
     n_iter = len(result.lower_bounds)
@@ -155,7 +155,7 @@ def test_converged_means_both_tolerances(kind):
 
 def test_infinite_residual_tol_leaves_it_to_the_gain():
     problem, theta = problem_and_start()
-    result = iterate(problem, theta, max_iter=5000, tol=1e-4, residual_tol=np.inf)
+    result = iterate(problem, theta, Stopping(5000, 1e-4, np.inf))
     gains = np.abs(np.diff(result.lower_bounds))
     assert result.converged
     assert gains[-1] < 1e-4 and (gains[:-1] >= 1e-4).all()
@@ -164,30 +164,28 @@ def test_infinite_residual_tol_leaves_it_to_the_gain():
 
 def test_infinite_tol_leaves_it_to_the_residual():
     problem, theta = problem_and_start()
-    result = iterate(problem, theta, max_iter=5000, tol=np.inf, residual_tol=1e-5)
+    result = iterate(problem, theta, Stopping(5000, np.inf, 1e-5))
     assert result.converged
     last_change = naive.scaled_change(result.parameters, result.path.previous)
     assert last_change < 1e-5
-    before = iterate(
-        problem, theta, max_iter=len(result.lower_bounds) - 1, tol=0.0, residual_tol=0.0
-    )
+    before = iterate(problem, theta, Stopping(len(result.lower_bounds) - 1, 0.0, 0.0))
     assert naive.scaled_change(before.parameters, before.path.previous) >= 1e-5
 
 
 def test_max_iter_is_reached_without_convergence():
     problem, theta = problem_and_start()
-    result = iterate(problem, theta, max_iter=3, tol=1e-12, residual_tol=1e-12)
+    result = iterate(problem, theta, Stopping(3, 1e-12, 1e-12))
     assert not result.converged and len(result.lower_bounds) == 3
 
 
 def test_a_run_may_be_continued():
     """With the bound of the step before, the first step of a run can be the last."""
     problem, theta = problem_and_start()
-    settled = iterate(problem, theta, max_iter=5000, tol=1e-9, residual_tol=1e-6)
-    options = {"max_iter": 10, "tol": 1e-6, "residual_tol": 1e-4}
-    anew = iterate(problem, settled.parameters, **options)
+    settled = iterate(problem, theta, Stopping(5000, 1e-9, 1e-6))
+    stopping = Stopping(10, 1e-6, 1e-4)
+    anew = iterate(problem, settled.parameters, stopping)
     continued = iterate(
-        problem, settled.parameters, previous_bound=settled.lower_bounds[-1], **options
+        problem, settled.parameters, stopping, previous_bound=settled.lower_bounds[-1]
     )
     assert len(anew.lower_bounds) == 2  # without it the gain of the first step is unknown
     assert len(continued.lower_bounds) == 1
@@ -202,7 +200,7 @@ def test_callback_sees_every_step_and_may_stop():
         seen.append(arguments)
         return len(seen) == 4
 
-    result = iterate(problem, theta, max_iter=50, tol=0.0, residual_tol=0.0, callback=callback)
+    result = iterate(problem, theta, Stopping(50, 0.0, 0.0), callback=callback)
     assert not result.converged
     numbers, thetas, changes, converged = zip(*seen, strict=True)
     bounds = result.lower_bounds
@@ -215,9 +213,7 @@ def test_callback_sees_every_step_and_may_stop():
 
 def test_callback_that_returns_nothing_does_not_stop():
     problem, theta = problem_and_start()
-    result = iterate(
-        problem, theta, max_iter=6, tol=0.0, residual_tol=0.0, callback=lambda *arguments: None
-    )
+    result = iterate(problem, theta, Stopping(6, 0.0, 0.0), callback=lambda *arguments: None)
     assert len(result.lower_bounds) == 6
 
 
@@ -226,7 +222,7 @@ def test_lost_components_are_reported():
     means = theta.means.copy()
     means[2] = 1e4
     theta = MixtureParameters(theta.weights, means, theta.covariances, "full")
-    result = iterate(problem, theta, max_iter=3, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(3, 0.0, 0.0))
     np.testing.assert_array_equal(result.last.lost, [False, False, True])
     np.testing.assert_array_equal(result.parameters.means[2], means[2])
 
@@ -236,6 +232,6 @@ def test_fixed_weights_stay(kind):
     problem, theta = problem_and_start(kind, fixed_weights=True)
     weights = np.array([0.2, 0.3, 0.5])
     theta = MixtureParameters(weights, theta.means, theta.covariances, kind)
-    result = iterate(problem, theta, max_iter=9, tol=0.0, residual_tol=0.0)
+    result = iterate(problem, theta, Stopping(9, 0.0, 0.0))
     np.testing.assert_array_equal(result.parameters.weights, weights)
     assert naive.scaled_change(result.parameters, theta) > 0.1

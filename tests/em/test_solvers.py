@@ -13,7 +13,7 @@ from sklearn.datasets import make_blobs
 
 from skgmmot.em import solvers as module
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import iterate
+from skgmmot.em.fit import Stopping, iterate
 from skgmmot.em.solvers import SOLVERS, Anderson, retract
 from skgmmot.families import family_of
 from skgmmot.families.fisher import scaled_change
@@ -25,7 +25,7 @@ all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 all_methods = pytest.mark.parametrize("method", METHODS)
 # What sums of some hundreds of log densities, of size one to ten, lose to rounding.
 ROUNDING = 1e-13
-TO_THE_END = {"max_iter": 20_000, "tol": np.inf, "residual_tol": 1e-8}
+TO_THE_END = Stopping(20_000, np.inf, 1e-8)
 
 
 def blobs(n, d, K, std, seed, kind="full", **options):
@@ -137,8 +137,8 @@ def test_retraction_leaves_fixed_weights_alone(kind):
 )
 def test_newton_takes_far_fewer_passes_over_the_data(case, ratio):
     problem, theta = blobs(*case, reg_covar=1e-6)
-    plain = iterate(problem, theta, **TO_THE_END)
-    newton = iterate(problem, theta, solver=SOLVERS["newton"], **TO_THE_END)
+    plain = iterate(problem, theta, TO_THE_END)
+    newton = iterate(problem, theta, TO_THE_END, solver=SOLVERS["newton"])
     assert plain.converged and newton.converged
     assert newton.residual < 1e-8
     assert newton.last.lower_bound > plain.last.lower_bound - 1e-12
@@ -148,8 +148,8 @@ def test_newton_takes_far_fewer_passes_over_the_data(case, ratio):
 def test_anderson_takes_fewer_passes_over_the_data():
     for case in [(500, 2, 3, 1.5, 1), (2000, 3, 5, 3.0, 2)]:
         problem, theta = blobs(*case, reg_covar=1e-6)
-        plain = iterate(problem, theta, **TO_THE_END)
-        anderson = iterate(problem, theta, solver=SOLVERS["anderson"], **TO_THE_END)
+        plain = iterate(problem, theta, TO_THE_END)
+        anderson = iterate(problem, theta, TO_THE_END, solver=SOLVERS["anderson"])
         assert anderson.converged and anderson.residual < 1e-8
         assert anderson.last.lower_bound > plain.last.lower_bound - 1e-12
         assert anderson.n_evaluations * 2 < plain.n_evaluations
@@ -166,7 +166,7 @@ def test_it_climbs_to_a_fixed_point_inside_the_domain(kind, method, fixed_weight
     def callback(n_iter, theta, change, converged):
         visited.append(theta)
 
-    result = iterate(problem, theta, solver=SOLVERS[method], callback=callback, **TO_THE_END)
+    result = iterate(problem, theta, TO_THE_END, solver=SOLVERS[method], callback=callback)
     assert result.converged and len(result.lower_bounds) > 20
     gains = np.diff([*result.lower_bounds, result.last.lower_bound])
     assert (gains > -ROUNDING).all() and gains[0] > 1e-4
@@ -186,8 +186,8 @@ def test_it_climbs_to_a_fixed_point_inside_the_domain(kind, method, fixed_weight
 @given(seed=st.integers(0, 2**32 - 1), method=st.sampled_from(METHODS), K=st.integers(1, 4))
 def test_no_start_makes_it_fall(kind, seed, method, K):
     problem, theta = overlapping(kind, seed=seed, K=K, n=80, reg_covar=0.0)
-    options = {"max_iter": 120, "tol": 0.0, "residual_tol": 0.0}
-    result = iterate(replace(problem, reg_covar=1e-12), theta, solver=SOLVERS[method], **options)
+    stopping = Stopping(120, 0.0, 0.0)
+    result = iterate(replace(problem, reg_covar=1e-12), theta, stopping, solver=SOLVERS[method])
     # of a component on as many points as features, nothing but reg_covar and rounding is left
     assume(np.linalg.eigvalsh(naive.matrices(result.parameters)).min() > 1e-6)
     assert np.diff(result.lower_bounds).min() > -ROUNDING
@@ -207,7 +207,7 @@ def test_every_pass_over_the_data_is_counted(method, monkeypatch):
             return kernel(*args, **options)
 
         monkeypatch.setattr(CpuSamples, name, counted)
-    result = iterate(problem, theta, solver=SOLVERS[method], **TO_THE_END)
+    result = iterate(problem, theta, TO_THE_END, solver=SOLVERS[method])
     # one more step looks at the residual of the end, with and without acceleration
     assert result.n_evaluations == len(passes) - 1 > len(result.lower_bounds)
 
@@ -216,9 +216,7 @@ def test_every_pass_over_the_data_is_counted(method, monkeypatch):
 @pytest.mark.parametrize("max_iter", [0, 1, *range(20, 45)])
 def test_passes_are_limited(method, max_iter):
     problem, theta = blobs(500, 2, 3, 1.5, 1)
-    result = iterate(
-        problem, theta, solver=SOLVERS[method], max_iter=max_iter, tol=0.0, residual_tol=0.0
-    )
+    result = iterate(problem, theta, Stopping(max_iter, 0.0, 0.0), solver=SOLVERS[method])
     assert result.n_evaluations == max_iter
     assert not result.converged
 
@@ -228,14 +226,13 @@ def test_the_first_steps_are_plain(method):
     """What EM finds in so few steps costs nothing more, and has the same bits."""
     problem, theta = overlapping()
     plain, other = (
-        iterate(problem, theta, solver=SOLVERS[a], max_iter=60, tol=0.0, residual_tol=0.0)
-        for a in (None, method)
+        iterate(problem, theta, Stopping(60, 0.0, 0.0), solver=SOLVERS[a]) for a in (None, method)
     )
     # the bounds at θ_0 … θ_20, of which the last is where twenty steps lead
     assert plain.lower_bounds[:21] == other.lower_bounds[:21]
     assert plain.lower_bounds[21] != other.lower_bounds[21]
-    options = {"max_iter": 20, "tol": 0.0, "residual_tol": 0.0}
-    plain, other = (iterate(problem, theta, solver=SOLVERS[a], **options) for a in (None, method))
+    stopping = Stopping(20, 0.0, 0.0)
+    plain, other = (iterate(problem, theta, stopping, solver=SOLVERS[a]) for a in (None, method))
     for a, b in zip(plain.parameters, other.parameters, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -243,7 +240,7 @@ def test_the_first_steps_are_plain(method):
 @all_methods
 def test_the_last_step_is_plain(method):
     problem, theta = overlapping()
-    result = iterate(problem, theta, solver=SOLVERS[method], **TO_THE_END)
+    result = iterate(problem, theta, TO_THE_END, solver=SOLVERS[method])
     path = result.path
     again = problem.step(path.previous)
     assert scaled_change(again.parameters, result.parameters) == 0.0
@@ -257,7 +254,7 @@ def test_the_last_step_is_plain(method):
 def test_depth_is_that_of_anderson():
     problem, theta = blobs(500, 2, 3, 1.5, 1)
     counts = {
-        depth: iterate(problem, theta, solver=partial(Anderson, depth), **TO_THE_END).n_evaluations
+        depth: iterate(problem, theta, TO_THE_END, solver=partial(Anderson, depth)).n_evaluations
         for depth in (1, 3, 10)
     }
     assert len(set(counts.values())) == 3
@@ -272,8 +269,8 @@ def test_moves_that_fall_are_refused(method, monkeypatch):
         return MixtureParameters(theta.weights, theta.means + 50.0, theta.covariances, "full")
 
     monkeypatch.setattr(module, "retract", away)
-    options = {"tol": np.inf, "residual_tol": 1e-4, "max_iter": 20_000}
-    plain, refused = (iterate(problem, theta, solver=SOLVERS[a], **options) for a in (None, method))
+    stopping = Stopping(20_000, np.inf, 1e-4)
+    plain, refused = (iterate(problem, theta, stopping, solver=SOLVERS[a]) for a in (None, method))
     assert plain.lower_bounds == refused.lower_bounds
     assert refused.n_evaluations > plain.n_evaluations
 
@@ -286,8 +283,8 @@ def test_moves_to_what_is_no_mixture_are_refused(method, monkeypatch):
         return MixtureParameters(theta.weights, theta.means, -theta.covariances, "full")
 
     monkeypatch.setattr(module, "retract", away)
-    options = {"tol": np.inf, "residual_tol": 1e-4, "max_iter": 20_000}
-    plain, refused = (iterate(problem, theta, solver=SOLVERS[a], **options) for a in (None, method))
+    stopping = Stopping(20_000, np.inf, 1e-4)
+    plain, refused = (iterate(problem, theta, stopping, solver=SOLVERS[a]) for a in (None, method))
     assert plain.lower_bounds == refused.lower_bounds
 
 
@@ -298,7 +295,7 @@ def test_a_lost_component_stays_where_it_is(kind, method):
     means = theta.means.copy()
     means[2] = 1e4
     theta = MixtureParameters(theta.weights, means, theta.covariances, kind)
-    result = iterate(problem, theta, solver=SOLVERS[method], **TO_THE_END)
+    result = iterate(problem, theta, TO_THE_END, solver=SOLVERS[method])
     assert result.converged and result.last.lost[2]
     np.testing.assert_array_equal(result.parameters.means[2], means[2])
     assert result.parameters.weights[2] == 0.0
@@ -308,8 +305,8 @@ def test_a_lost_component_stays_where_it_is(kind, method):
 def test_regularized_covariances_do_not_stop_it(method):
     """With a large reg_covar EM itself loses likelihood on its way, and moves may lose as much."""
     problem, theta = overlapping(reg_covar=0.3)
-    plain = iterate(problem, theta, **TO_THE_END)
+    plain = iterate(problem, theta, TO_THE_END)
     assert np.diff(plain.lower_bounds)[20:].min() < -1e-4
-    result = iterate(problem, theta, solver=SOLVERS[method], **TO_THE_END)
+    result = iterate(problem, theta, TO_THE_END, solver=SOLVERS[method])
     assert result.converged and result.residual < 1e-8
     assert result.n_evaluations < plain.n_evaluations

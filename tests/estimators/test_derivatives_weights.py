@@ -3,6 +3,7 @@
 import naive
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture
 from skgmmot.parameters import COVARIANCE_TYPES
@@ -151,3 +152,14 @@ def test_a_derivative_that_overflows_is_an_error_and_a_weight_of_zero_the_cure(k
         with pytest.raises(ValueError, match="derivative overflows.*weight zero"):
             derivative()
     assert np.isfinite(mixture.vjp(X, cotangent, mode=mode, sample_weight=weight).data).all()
+
+
+@all_types
+def test_an_overflow_in_the_initial_parameters_alone_is_an_error_where_they_are_wanted(kind):
+    X = 1e140 * data()
+    with pytest.warns(ConvergenceWarning, match="did not converge in 1 steps"):
+        mixture = fitted(X, None, kind, max_iter=1, reg_covar=0.0)
+    cotangent = cotangent_of(mixture)
+    with pytest.raises(ValueError, match="derivative overflows.*Scale the features"):
+        mixture.vjp(X, cotangent, mode="unrolled")
+    assert np.isfinite(mixture.gradient_wrt_data(X, cotangent, mode="unrolled")).all()

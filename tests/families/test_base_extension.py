@@ -9,7 +9,7 @@ import pytest
 from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.data import Data
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import iterate
+from skgmmot.em.fit import Stopping, iterate
 from skgmmot.em.solvers import SOLVERS
 from skgmmot.families.spherical import Spherical
 from skgmmot.parameters import MixtureParameters
@@ -56,8 +56,8 @@ def data():
 def test_it_is_fitted(acceleration):
     X = data()
     em_map, start = setting(X)
-    options = {"max_iter": 2000, "tol": 1e-3, "residual_tol": 1e-10}
-    result = iterate(em_map, start, solver=SOLVERS[acceleration], **options)
+    stopping = Stopping(2000, 1e-3, 1e-10)
+    result = iterate(em_map, start, stopping, solver=SOLVERS[acceleration])
     assert result.converged and (np.diff(result.lower_bounds) > -1e-13).all()
     theta = result.parameters
     np.testing.assert_array_equal(theta.covariances, 1.5)
@@ -71,13 +71,13 @@ def test_it_is_fitted(acceleration):
 def test_its_gradients_are_slopes(mode):
     X, rng = data(), np.random.default_rng(1)
     X_dot = rng.normal(size=X.shape)
-    options = {"max_iter": 3000, "tol": np.inf, "residual_tol": 1e-13}
+    stopping = Stopping(3000, np.inf, 1e-13)
     if mode != "implicit":  # of a single step both are exact
-        options = {"max_iter": 1, "tol": 0.0, "residual_tol": 0.0}
+        stopping = Stopping(1, 0.0, 0.0)
 
     def at(t):
         em_map, _ = setting(X + t * X_dot)
-        return em_map, iterate(em_map, setting(X)[1], **options)
+        return em_map, iterate(em_map, setting(X)[1], stopping)
 
     em_map, result = at(0.0)
     bar = MixtureParameters(rng.normal(size=3), rng.normal(size=(3, 2)), np.zeros(3), "")

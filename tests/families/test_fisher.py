@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from skgmmot.em.em_map import EMMap
-from skgmmot.em.fit import iterate
+from skgmmot.em.fit import Stopping, iterate
 from skgmmot.families.fisher import FisherCoordinates
 from skgmmot.parameters import COVARIANCE_TYPES
 
@@ -47,7 +47,7 @@ def test_the_derivative_of_em_is_symmetric_at_a_maximum(kind, fixed_weights, tem
         fixed_weights=fixed_weights,
         temperature=temperature,
     )
-    theta = iterate(problem, theta, max_iter=5000, tol=np.inf, residual_tol=1e-13).parameters
+    theta = iterate(problem, theta, Stopping(5000, np.inf, 1e-13)).parameters
     step = problem.step(theta)
     coordinates = FisherCoordinates(theta, step.mass, fixed_weights, temperature)
     matrix = np.stack(

@@ -142,14 +142,14 @@ MUTANTS = {
         ),
         (
             "BIC with the penalty of AIC",
-            "np.log(total) * self._n_parameters()\n\n    def icl(",
+            "np.log(n) * self._n_parameters()\n\n    def icl(",
             "2 * self._n_parameters()\n\n    def icl(",
             "estimators/test_prediction.py -k criteria",
         ),
         (
-            "entropy counted once",
-            "log_density(em_map, theta) - entropy(em_map, theta)",
-            "log_density(em_map, theta) - 0.5 * entropy(em_map, theta)",
+            "entropy left out",
+            "density=completed_log_density)",
+            "density=log_density)",
             "estimators/test_prediction.py -k icl",
         ),
         (

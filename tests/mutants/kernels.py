@@ -41,6 +41,12 @@ MUTANTS = {
     ],
     "kernels/compiled.py": [
         (
+            "entropy of the first component alone",
+            "log(max(own[i], _TINY))",
+            "log(max(gamma[0, i], _TINY))",
+            "samples/test_cpu.py -k densities",
+        ),
+        (
             "log-likelihood without weights",
             "total += weight[i] * log_density[i]",
             "total += log_density[i]",

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import EPS, LONG
+from scipy.special import entr
 
 from skgmmot.families import FAMILIES, family_of
 from skgmmot.kernels.blocks import BLOCK
@@ -173,6 +174,10 @@ def test_densities_responsibilities_and_labels(kind, way, dtype, situation):
     assert_close(log_density, expected, case.logit_error + 8 * EPS * np.abs(expected))
     gamma = CpuSamples(case.X).responsibilities(case.logits)
     assert_close(gamma, case.gamma, case.gamma_error * case.gamma)
+    completed = CpuSamples(case.X).completed_log_densities(case.logits)
+    assert_close(
+        completed - log_density, -entr(gamma).sum(axis=1), 16 * EPS * (1 + np.abs(log_density))
+    )
     labels = CpuSamples(case.X).labels(case.logits)
     assert labels.shape == (len(case.X),) and labels.dtype == np.int64
     chosen = np.take_along_axis(case.joint, labels[:, None], axis=1)[:, 0]
