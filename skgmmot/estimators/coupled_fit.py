@@ -6,7 +6,13 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 
-from ..checks import as_full, as_parameters, checked_regularization, refuse_overflow
+from ..checks import (
+    EM_CONSTRAINTS,
+    as_full,
+    as_parameters,
+    checked_regularization,
+    refuse_overflow,
+)
 from ..coupling.objective import CoupledState, CouplingProblem, mixtures_of, starting_state
 from ..coupling.sweeps import maximize
 from ..em.em_map import EMMap
@@ -27,21 +33,8 @@ from .coupled_starts import (
 from .mixture import DifferentiableGaussianMixture
 from .state import forget_fit
 
-# Parameters that are those of the mixtures fitted for a start as well.
-_EM_OPTIONS = (
-    "covariance_type",
-    "tol",
-    "residual_tol",
-    "reg_covar",
-    "max_iter",
-    "init_params",
-    "init_size",
-    "weights_init",
-    "means_init",
-    "precisions_init",
-    "fixed_weights",
-    "n_jobs",
-)
+# Parameters that mixtures fitted for a start do not share with the coupled fit.
+_OF_ITS_OWN = {"n_init", "random_state", "warm_start", "verbose", "verbose_interval"}
 
 
 class CoupledFit:
@@ -142,17 +135,15 @@ class CoupledFit:
 
     def _problem(self, clouds):
         reg, penalties = checked_regularization(self.reg, self.reg_m)
-        sides = (
+        sides = [
             EMMap.on(
-                cloud.X,
-                cloud.weight,
+                *cloud.without_zeros(),
                 covariance_type=self.covariance_type,
                 reg_covar=self.reg_covar,
                 n_threads=effective_n_threads(self.n_jobs),
             )
-            for cloud in (cloud.without_zeros() for cloud in clouds)
-        )
-        sides = tuple(sides)
+            for cloud in clouds
+        ]
         for side in sides:
             refuse_overflow(side.data.summary)
         return CouplingProblem(
@@ -170,7 +161,8 @@ class CoupledFit:
         With a last state, which is for fits without coupling, EM goes on from there.
         """
         seeds = seeds_of(self.random_state, self.n_init if last is None else 1)
-        options = {name: getattr(self, name) for name in _EM_OPTIONS}
+        shared = (name for name in EM_CONSTRAINTS if name not in _OF_ITS_OWN)
+        options = {name: getattr(self, name) for name in shared}
         starts = (None, None) if last is None else mixtures_of(last, problem.family)
         if problem.freeze_target and frozen is None:
             frozen = starts[1] or independent_fit(clouds[1], n_components[1], options, seeds[0])
@@ -254,7 +246,7 @@ class CoupledFit:
 
     def _mixture(self, theta, dtype):
         weights, means, covariances = theta
-        mixture = DifferentiableGaussianMixture.from_parameters(
+        return DifferentiableGaussianMixture.from_parameters(
             weights,
             means.astype(dtype),
             covariances,
@@ -264,7 +256,6 @@ class CoupledFit:
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         )
-        return mixture
 
     def _complaints(self, failures):
         complaints = []

@@ -194,9 +194,8 @@ class MixtureDensity:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the samples; None: all equal.
+        X, sample_weight
+            As in `score`.
 
         Returns
         -------
@@ -304,9 +303,8 @@ class MixtureDensity:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the samples; None: one each.
+        X, sample_weight
+            As in `aic`.
 
         Returns
         -------
@@ -324,9 +322,8 @@ class MixtureDensity:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the samples; None: one each.
+        X, sample_weight
+            As in `aic`.
 
         Returns
         -------
