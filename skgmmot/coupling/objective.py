@@ -83,6 +83,10 @@ class CouplingProblem(NamedTuple):
     freeze_target: bool = False
 
     @property
+    def clouds(self):
+        return self.source, self.target
+
+    @property
     def family(self) -> Family:
         return self.source.family
 
@@ -194,7 +198,7 @@ def statistics_of(problem, state):
     """One pass over each cloud."""
     steps, family = [], problem.family
     mixtures = mixtures_of(state, family)
-    for cloud, theta in zip((problem.source, problem.target), mixtures, strict=True):
+    for cloud, theta in zip(problem.clouds, mixtures, strict=True):
         weights = np.maximum(theta.weights, _LEAST_WEIGHT)
         if problem.reg_is_likelihood:
             traces = family.trace(cloud.precisions(theta).inverses, theta.n_features)

@@ -134,8 +134,7 @@ class _Linearization:
             return held
         unit = direction / length
         curvature = _derivative(lambda t: self._gradient(self.vector + t * unit))
-        steps = self.statistics.steps
-        clouds = self.problem.source, self.problem.target
+        clouds, steps = self.problem.clouds, self.statistics.steps
         pulled = [
             self._untempered(cloud, step, cloud.vjp(step, bar))
             for cloud, step, bar in zip(clouds, steps, self.statistics_bar(unit), strict=True)
@@ -175,13 +174,8 @@ def data_cotangents(problem, state, cotangents, *, mode, tol):
         complaints = _off_the_optimum(problem, about, tol)
         adjoint, solve, singular = implicit_solve(about.product, adjoint, tol)
         complaints += singular
-    gradients = []
-    for cloud, step, bar in zip(
-        (problem.source, problem.target),
-        about.statistics.steps,
-        about.statistics_bar(about.free * adjoint),
-        strict=True,
-    ):
+    gradients, bars = [], about.statistics_bar(about.free * adjoint)
+    for cloud, step, bar in zip(problem.clouds, about.statistics.steps, bars, strict=True):
         data_bar = cloud.zero_cotangent()
         cloud.vjp(step, bar, data_bar, wrt_theta=False)
         gradients.append(cloud.finish(data_bar))

@@ -31,7 +31,7 @@ from .coupled_starts import (
     thinned,
 )
 from .mixture import DifferentiableGaussianMixture
-from .state import forget_fit
+from .state import forget_fit, refuse_other_fit
 
 # Parameters that mixtures fitted for a start do not share with the coupled fit.
 _OF_ITS_OWN = {"n_init", "random_state", "warm_start", "verbose", "verbose_interval"}
@@ -175,19 +175,11 @@ class CoupledFit:
             rng = check_random_state(seeds[0])
             clouds = [thinned(cloud, size, rng) for cloud in clouds]
             problem = self._problem(clouds)
-        pairs = [
-            pair
-            for seed in seeds
-            for pair in starting_pairs(
-                clouds,
-                n_components,
-                options,
-                seed=seed,
-                frozen=frozen,
-                coupled=coupled,
-                starts=starts,
+        pairs = []
+        for seed in seeds:
+            pairs += starting_pairs(
+                clouds, n_components, options, seed, frozen=frozen, coupled=coupled, starts=starts
             )
-        ]
         best, failures = best_of(problem, pairs, sweeping, self._stopping(coupled * self.max_iter))
         return best, failures, thin
 
@@ -196,11 +188,7 @@ class CoupledFit:
         state = self._state
         expected = (*n_components, problem.source.samples.shape[1], self.covariance_type)
         found = (*state.plan.shape, state.means.shape[1], self.source_mixture_.covariance_type)
-        if found != expected:
-            raise ValueError(
-                f"warm_start: the last solution has components, features and covariance type "
-                f"{found}, this fit needs {expected}. Set warm_start=False to start anew."
-            )
+        refuse_other_fit(found, expected)
         source, target = mixtures_of(state, problem.family)
         return starting_state(problem, source, target if frozen is None else frozen)
 
@@ -225,8 +213,7 @@ class CoupledFit:
         if problem.reg > 0 or min(problem.penalties) < np.inf:
             exact = mixture_transport(*pair)
         likelihood = sum(
-            cloud.step(theta).lower_bound
-            for cloud, theta in zip((problem.source, problem.target), pair, strict=True)
+            cloud.step(theta).lower_bound for cloud, theta in zip(problem.clouds, pair, strict=True)
         )
         masses = transport.plan.sum(axis=1), transport.plan.sum(axis=0)
         return {

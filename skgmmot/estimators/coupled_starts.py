@@ -70,7 +70,7 @@ def independent_fit(cloud, n_components, options, seed, start=None):
     return mixture.parameters_
 
 
-def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled, starts=(None, None)):
+def starting_pairs(clouds, n_components, options, seed, *, frozen, coupled, starts=(None, None)):
     """Pairs of mixtures to start from: a list of functions that make two `MixtureParameters`.
 
     The independent fits of the two clouds, which go on from ``starts``; one mixture fitted to both,
