@@ -83,6 +83,10 @@ class CouplingProblem(NamedTuple):
     freeze_target: bool = False
 
     @property
+    def clouds(self):
+        return self.source, self.target
+
+    @property
     def family(self) -> Family:
         return self.source.family
 
@@ -194,7 +198,7 @@ def statistics_of(problem, state):
     """One pass over each cloud."""
     steps, family = [], problem.family
     mixtures = mixtures_of(state, family)
-    for cloud, theta in zip((problem.source, problem.target), mixtures, strict=True):
+    for cloud, theta in zip(problem.clouds, mixtures, strict=True):
         weights = np.maximum(theta.weights, _LEAST_WEIGHT)
         if problem.reg_is_likelihood:
             traces = family.trace(cloud.precisions(theta).inverses, theta.n_features)
@@ -213,27 +217,32 @@ def statistics_of(problem, state):
     )
 
 
+def whitened(state, statistics):
+    """W, δ and E = W Ŝ Wᵀ + δ δᵀ − I."""
+    shift = statistics.means - state.means
+    if state.factors.ndim == 2:
+        whitening = 1.0 / state.factors
+        shift = whitening * shift
+        return whitening, shift, whitening**2 * statistics.covariances + shift * shift - 1.0
+    whitening = np.linalg.inv(state.factors)
+    shift = (whitening @ shift[:, :, None])[:, :, 0]
+    excess = whitening @ statistics.covariances @ np.swapaxes(whitening, 1, 2)
+    excess += shift[:, :, None] * shift[:, None, :]
+    excess.reshape(len(excess), -1)[:, :: shift.shape[1] + 1] -= 1.0
+    return whitening, shift, excess
+
+
 def evaluation_of(problem, state, statistics):
     """J and its gradient from the statistics; the part of the size of the mixtures."""
     tau, shares = problem.transport_weight, statistics.shares
-    shift = statistics.means - state.means
+    whitening, shift, excess = whitened(state, statistics)
     if state.factors.ndim == 3:
-        whitening = np.linalg.inv(state.factors)
         transposed = np.swapaxes(whitening, 1, 2)
-        shift = (whitening @ shift[:, :, None])[:, :, 0]
-        excess = whitening @ statistics.covariances @ transposed
-        excess += shift[:, :, None] * shift[:, None, :]
-        excess.reshape(len(excess), -1)[:, :: shift.shape[1] + 1] -= 1.0
-        excess *= shares[:, None, None]
         means_bar = (transposed @ shift[:, :, None])[:, :, 0] * shares[:, None]
-        factors_bar = transposed @ excess
+        factors_bar = transposed @ (excess * shares[:, None, None])
     else:
-        whitening = 1.0 / state.factors
-        shift = whitening * shift
-        excess = whitening * whitening * statistics.covariances + shift * shift - 1.0
-        excess *= shares[:, None]
         means_bar = whitening * shift * shares[:, None]
-        factors_bar = whitening * excess
+        factors_bar = whitening * (excess * shares[:, None])
 
     costs, mean_gaps, factor_gaps, target_gaps = _costs_and_gaps(state)
     n_source = len(state.plan)

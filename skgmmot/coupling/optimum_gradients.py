@@ -28,7 +28,7 @@ import numpy as np
 from ..em.adjoints import implicit_solve
 from ..parameters import MixtureParameters
 from .coupled_coordinates import Coordinates
-from .objective import Evaluation, evaluation_of, statistics_of
+from .objective import Evaluation, evaluation_of, statistics_of, whitened
 from .sweeps import residual_of
 
 _STEP = 1e-3
@@ -79,27 +79,20 @@ class _Linearization:
     def statistics_bar(self, direction):
         """∂_T Gᵀ: cotangents of the two EM steps."""
         state, family = self.evaluation.state, self.problem.family
-        tangent = [self._along(direction, part) for part in (_weights, _means, _factors)]
-        statistics = self.statistics
-        shares, weights = statistics.shares, np.concatenate(state.weights)
-        shift = statistics.means - state.means
+        tangent = self._tangent(direction)
+        shares, weights = self.statistics.shares, np.concatenate(state.weights)
+        whitening, shift, excess = whitened(state, self.statistics)
         shares_bar = tangent[0] / np.maximum(weights, _SMALL_WEIGHT)
         if state.factors.ndim == 3:
-            whitening = np.linalg.inv(state.factors)
-            transposed = np.swapaxes(whitening, 1, 2)
-            shift = whitening @ shift[:, :, None]
+            transposed, shift = np.swapaxes(whitening, 1, 2), shift[:, :, None]
             a = whitening @ tangent[1][:, :, None]
             B = whitening @ tangent[2]
             B = 0.5 * (B + np.swapaxes(B, 1, 2))
-            excess = whitening @ statistics.covariances @ transposed
-            excess = excess + shift @ np.swapaxes(shift, 1, 2) - np.eye(shift.shape[1])
             shares_bar = shares_bar + (shift * a).sum(axis=(1, 2)) + (excess * B).sum(axis=(1, 2))
             means_bar = shares[:, None] * (transposed @ (a + 2.0 * B @ shift))[:, :, 0]
             matrices = shares[:, None, None] * (transposed @ B @ whitening)
         else:
-            whitening = 1.0 / state.factors
-            shift, a, B = (whitening * part for part in (shift, tangent[1], tangent[2]))
-            excess = whitening**2 * statistics.covariances + shift * shift - 1.0
+            a, B = whitening * tangent[1], whitening * tangent[2]
             shares_bar = shares_bar + (shift * a + excess * B).sum(axis=1)
             means_bar = shares[:, None] * whitening * (a + 2.0 * B * shift)
             matrices = shares[:, None] * whitening**2 * B
@@ -111,11 +104,19 @@ class _Linearization:
             )
         return bars
 
-    def _along(self, direction, part):
+    def _tangent(self, direction):
+        """ξ: how weights, means and factors move along a direction."""
         length = np.linalg.norm(direction) or 1.0  # the step must not depend on it
         unit = direction / length
-        slope = _derivative(lambda t: part(self.coordinates.state(self.vector + t * unit)))
-        return length * slope
+        like = self.evaluation.state
+        like = np.concatenate(like.weights), like.means, like.factors
+
+        def numbers(t):
+            state = self.coordinates.state(self.vector + t * unit)
+            return np.concatenate([*state.weights, state.means.ravel(), state.factors.ravel()])
+
+        parts = np.split(length * _derivative(numbers), np.cumsum([p.size for p in like[:2]]))
+        return [part.reshape(own.shape) for part, own in zip(parts, like, strict=True)]
 
     def _gradient(self, vector):
         state = self.coordinates.state(vector)
@@ -133,8 +134,7 @@ class _Linearization:
             return held
         unit = direction / length
         curvature = _derivative(lambda t: self._gradient(self.vector + t * unit))
-        steps = self.statistics.steps
-        clouds = self.problem.source, self.problem.target
+        clouds, steps = self.problem.clouds, self.statistics.steps
         pulled = [
             self._untempered(cloud, step, cloud.vjp(step, bar))
             for cloud, step, bar in zip(clouds, steps, self.statistics_bar(unit), strict=True)
@@ -153,18 +153,6 @@ class _Linearization:
         return MixtureParameters(
             bar.weights * factor, bar.means, bar.covariances + squared, family.name
         )
-
-
-def _weights(state):
-    return np.concatenate(state.weights)
-
-
-def _means(state):
-    return state.means
-
-
-def _factors(state):
-    return state.factors
 
 
 def _derivative(function):
@@ -186,13 +174,8 @@ def data_cotangents(problem, state, cotangents, *, mode, tol):
         complaints = _off_the_optimum(problem, about, tol)
         adjoint, solve, singular = implicit_solve(about.product, adjoint, tol)
         complaints += singular
-    gradients = []
-    for cloud, step, bar in zip(
-        (problem.source, problem.target),
-        about.statistics.steps,
-        about.statistics_bar(about.free * adjoint),
-        strict=True,
-    ):
+    gradients, bars = [], about.statistics_bar(about.free * adjoint)
+    for cloud, step, bar in zip(problem.clouds, about.statistics.steps, bars, strict=True):
         data_bar = cloud.zero_cotangent()
         cloud.vjp(step, bar, data_bar, wrt_theta=False)
         gradients.append(cloud.finish(data_bar))

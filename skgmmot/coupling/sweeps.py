@@ -118,20 +118,10 @@ def _weights_residual(problem, evaluation):
 
 @one_blas_thread()  # they would wait for each other, at this size
 def maximize(problem, state, stopping, callback=None):
-    """Sweep from a state until objective and parameters have settled.
+    """Sweep from a state until objective and parameters have settled: a `CoupledResult`.
 
-    Parameters
-    ----------
-    problem : CouplingProblem
-    state : CoupledState
-    stopping : Stopping
-        Of sweeps, by their gain of the objective.
-    callback : callable(n_iter, evaluation, gain, converged), default=None
-        Called after each sweep; a true answer ends the run.
-
-    Returns
-    -------
-    result : CoupledResult
+    ``stopping`` is that of sweeps, by their gain of the objective. After each sweep
+    ``callback(n_iter, evaluation, gain, converged)`` is called; a true answer ends the run.
 
     Raises
     ------

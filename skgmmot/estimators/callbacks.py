@@ -23,17 +23,8 @@ class FitTasks:
     """The tree of tasks of a fit: restarts, and EM steps in each, or other runs and steps.
 
     Does nothing unless callbacks are registered on the estimator, or handed down to it by a
-    meta-estimator.
-
-    Parameters
-    ----------
-    estimator : CallbackSupportMixin
-    X, sample_weight : the training data, passed on to the callbacks
-    n_restarts : int
-    sample_domain : ndarray, default=None
-        Passed on to the callbacks too.
-    names : tuple of two str
-        What the runs and their steps are called.
+    meta-estimator. The data are passed on to the callbacks, and ``names`` are what the runs and
+    their steps are called.
     """
 
     def __init__(
@@ -49,11 +40,7 @@ class FitTasks:
         self.estimator, self.names = estimator, names
         metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
         metadata = {name: value for name, value in metadata.items() if value is not None}
-        self.arguments = {
-            "estimator": estimator,
-            "X": X,
-            "metadata": metadata or None,
-        }
+        self.arguments = {"estimator": estimator, "X": X, "metadata": metadata or None}
         self.root = None
         if has_callbacks(estimator):
             self.root = estimator._init_callback_context(max_subtasks=n_restarts)

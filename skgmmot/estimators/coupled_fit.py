@@ -6,7 +6,13 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 
-from ..checks import as_full, as_parameters, checked_regularization, refuse_overflow
+from ..checks import (
+    EM_CONSTRAINTS,
+    as_full,
+    as_parameters,
+    checked_regularization,
+    refuse_overflow,
+)
 from ..coupling.objective import CoupledState, CouplingProblem, mixtures_of, starting_state
 from ..coupling.sweeps import maximize
 from ..em.em_map import EMMap
@@ -25,23 +31,10 @@ from .coupled_starts import (
     thinned,
 )
 from .mixture import DifferentiableGaussianMixture
-from .state import forget_fit
+from .state import forget_fit, refuse_other_fit
 
-# Parameters that are those of the mixtures fitted for a start as well.
-_EM_OPTIONS = (
-    "covariance_type",
-    "tol",
-    "residual_tol",
-    "reg_covar",
-    "max_iter",
-    "init_params",
-    "init_size",
-    "weights_init",
-    "means_init",
-    "precisions_init",
-    "fixed_weights",
-    "n_jobs",
-)
+# Parameters that mixtures fitted for a start do not share with the coupled fit.
+_OF_ITS_OWN = {"n_init", "random_state", "warm_start", "verbose", "verbose_interval"}
 
 
 class CoupledFit:
@@ -142,17 +135,15 @@ class CoupledFit:
 
     def _problem(self, clouds):
         reg, penalties = checked_regularization(self.reg, self.reg_m)
-        sides = (
+        sides = [
             EMMap.on(
-                cloud.X,
-                cloud.weight,
+                *cloud.without_zeros(),
                 covariance_type=self.covariance_type,
                 reg_covar=self.reg_covar,
                 n_threads=effective_n_threads(self.n_jobs),
             )
-            for cloud in (cloud.without_zeros() for cloud in clouds)
-        )
-        sides = tuple(sides)
+            for cloud in clouds
+        ]
         for side in sides:
             refuse_overflow(side.data.summary)
         return CouplingProblem(
@@ -170,7 +161,8 @@ class CoupledFit:
         With a last state, which is for fits without coupling, EM goes on from there.
         """
         seeds = seeds_of(self.random_state, self.n_init if last is None else 1)
-        options = {name: getattr(self, name) for name in _EM_OPTIONS}
+        shared = (name for name in EM_CONSTRAINTS if name not in _OF_ITS_OWN)
+        options = {name: getattr(self, name) for name in shared}
         starts = (None, None) if last is None else mixtures_of(last, problem.family)
         if problem.freeze_target and frozen is None:
             frozen = starts[1] or independent_fit(clouds[1], n_components[1], options, seeds[0])
@@ -183,19 +175,11 @@ class CoupledFit:
             rng = check_random_state(seeds[0])
             clouds = [thinned(cloud, size, rng) for cloud in clouds]
             problem = self._problem(clouds)
-        pairs = [
-            pair
-            for seed in seeds
-            for pair in starting_pairs(
-                clouds,
-                n_components,
-                options,
-                seed=seed,
-                frozen=frozen,
-                coupled=coupled,
-                starts=starts,
+        pairs = []
+        for seed in seeds:
+            pairs += starting_pairs(
+                clouds, n_components, options, seed, frozen=frozen, coupled=coupled, starts=starts
             )
-        ]
         best, failures = best_of(problem, pairs, sweeping, self._stopping(coupled * self.max_iter))
         return best, failures, thin
 
@@ -204,11 +188,7 @@ class CoupledFit:
         state = self._state
         expected = (*n_components, problem.source.samples.shape[1], self.covariance_type)
         found = (*state.plan.shape, state.means.shape[1], self.source_mixture_.covariance_type)
-        if found != expected:
-            raise ValueError(
-                f"warm_start: the last solution has components, features and covariance type "
-                f"{found}, this fit needs {expected}. Set warm_start=False to start anew."
-            )
+        refuse_other_fit(found, expected)
         source, target = mixtures_of(state, problem.family)
         return starting_state(problem, source, target if frozen is None else frozen)
 
@@ -233,8 +213,7 @@ class CoupledFit:
         if problem.reg > 0 or min(problem.penalties) < np.inf:
             exact = mixture_transport(*pair)
         likelihood = sum(
-            cloud.step(theta).lower_bound
-            for cloud, theta in zip((problem.source, problem.target), pair, strict=True)
+            cloud.step(theta).lower_bound for cloud, theta in zip(problem.clouds, pair, strict=True)
         )
         masses = transport.plan.sum(axis=1), transport.plan.sum(axis=0)
         return {
@@ -254,7 +233,7 @@ class CoupledFit:
 
     def _mixture(self, theta, dtype):
         weights, means, covariances = theta
-        mixture = DifferentiableGaussianMixture.from_parameters(
+        return DifferentiableGaussianMixture.from_parameters(
             weights,
             means.astype(dtype),
             covariances,
@@ -264,7 +243,6 @@ class CoupledFit:
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         )
-        return mixture
 
     def _complaints(self, failures):
         complaints = []

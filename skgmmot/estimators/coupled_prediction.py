@@ -116,9 +116,8 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_domain : array-like of shape (n_samples,) or a label, default=None
-            The domain of each row, or of all. None: all rows are of the target.
+        X, sample_domain
+            As in `predict`.
 
         Returns
         -------
@@ -139,9 +138,8 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_domain : array-like of shape (n_samples,) or a label, default=None
-            The domain of each row, or of all. None: all rows are of the target.
+        X, sample_domain
+            As in `predict`.
 
         Returns
         -------

@@ -37,8 +37,8 @@ class Cloud(NamedTuple):
 
 
 def thinned(cloud, size, random_state):
-    """At most ``size`` random rows of a cloud; None: all of them."""
-    if size is None or len(cloud.X) <= size:
+    """At most ``size`` random rows of a cloud."""
+    if len(cloud.X) <= size:
         return cloud
     rows = sample_without_replacement(len(cloud.X), size, random_state=random_state)
     rows.sort()
@@ -70,28 +70,13 @@ def independent_fit(cloud, n_components, options, seed, start=None):
     return mixture.parameters_
 
 
-def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled, starts=(None, None)):
-    """Pairs of mixtures to start from.
+def starting_pairs(clouds, n_components, options, seed, *, frozen, coupled, starts=(None, None)):
+    """Pairs of mixtures to start from: a list of functions that make two `MixtureParameters`.
 
-    The independent fits of the two clouds; one mixture fitted to both, used twice; and where the
-    target is frozen that mixture, used twice.
-
-    Parameters
-    ----------
-    clouds : tuple of two `Cloud`
-    n_components : tuple of two int
-    options : dict, of `DifferentiableGaussianMixture`
-    seed : int
-    frozen : MixtureParameters or None
-        The target, if it is frozen.
-    coupled : bool
-        Without a transport penalty the independent fits are all there is.
-    starts : tuple of two MixtureParameters or None, default=(None, None)
-        What the independent fits start from.
-
-    Returns
-    -------
-    pairs : list of functions that return two `MixtureParameters`
+    The independent fits of the two clouds, which go on from ``starts``; one mixture fitted to both,
+    used twice; and where the target is frozen that mixture, used twice. Without a transport penalty
+    (``coupled``) the independent fits are all there is. ``options`` are those of
+    `DifferentiableGaussianMixture`.
     """
     if coupled:
         options = options | {
@@ -125,25 +110,16 @@ def starting_pairs(clouds, n_components, options, *, seed, frozen, coupled, star
 def pooled(clouds):
     weight = None
     if any(cloud.weight is not None for cloud in clouds):
-        ones = (np.ones(len(cloud.X)) for cloud in clouds)
-        weight = np.concatenate(
-            [
-                one if cloud.weight is None else cloud.weight
-                for one, cloud in zip(ones, clouds, strict=True)
-            ]
-        )
+        parts = (np.ones(len(X)) if own is None else own for X, own in clouds)
+        weight = np.concatenate(list(parts))
     return Cloud(np.concatenate([cloud.X for cloud in clouds]), weight)
 
 
 def best_of(problem, pairs, sweeping, stopping):
     """Sweep from every start for a while, and return the best result and the failures.
 
-    ``sweeping(problem, max_iter)`` is a context for each run, which yields its callback.
-
-    Raises
-    ------
-    CollapsedComponentError, ValueError
-        If every start failed.
+    ``sweeping(problem, max_iter)`` is a context for each run, which yields its callback. If every
+    start failed, the first `CollapsedComponentError` is raised.
     """
     best, failures = None, []
     most = min(stopping.max_iter, _SCREENING)
@@ -170,22 +146,13 @@ def best_of(problem, pairs, sweeping, stopping):
 def matched_orders(plan, *, keep_target):
     """Orders of the components that put those that exchange the most mass at the same place.
 
-    Parameters
-    ----------
-    plan : ndarray of shape (K, L)
-    keep_target : bool
-        Whether the target keeps its order.
-
-    Returns
-    -------
-    orders : tuple of two ndarrays of int
+    With ``keep_target`` the target keeps its order.
     """
-    rows, columns = linear_sum_assignment(plan, maximize=True)
+    orders = linear_sum_assignment(plan, maximize=True)
     if keep_target:
-        rows = rows[np.argsort(columns)]
-        return _completed(rows, plan.shape[0]), np.arange(plan.shape[1])
-    return _completed(rows, plan.shape[0]), _completed(columns, plan.shape[1])
-
-
-def _completed(order, size):
-    return np.concatenate([order, np.setdiff1d(np.arange(size), order)])
+        rows, columns = orders
+        orders = rows[np.argsort(columns)], np.arange(plan.shape[1])
+    return tuple(
+        np.concatenate([order, np.setdiff1d(np.arange(size), order)])
+        for order, size in zip(orders, plan.shape, strict=True)
+    )

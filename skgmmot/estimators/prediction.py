@@ -11,6 +11,7 @@ from ..families import FAMILIES
 from ..numerics.threads import effective_n_threads
 from ..parameters import MixtureParameters
 from ..transport.bures import square_root_factors
+from .state import refuse_other_fit
 
 
 class MixtureDensity:
@@ -126,11 +127,7 @@ class MixtureDensity:
         """θ_0 of a warm start."""
         expected = (self.n_components, n_features, self.covariance_type)
         found = (*self.means_.shape, self._type)
-        if found != expected:
-            raise ValueError(
-                f"warm_start: the last solution has components, features and covariance type "
-                f"{found}, this fit needs {expected}. Set warm_start=False to start anew."
-            )
+        refuse_other_fit(found, expected)
         return self._theta
 
     def _map(self, X, *, temperature=1.0):
@@ -194,9 +191,8 @@ class MixtureDensity:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the samples; None: all equal.
+        X, sample_weight
+            As in `score`.
 
         Returns
         -------
@@ -304,9 +300,8 @@ class MixtureDensity:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the samples; None: one each.
+        X, sample_weight
+            As in `aic`.
 
         Returns
         -------
@@ -324,9 +319,8 @@ class MixtureDensity:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the samples; None: one each.
+        X, sample_weight
+            As in `aic`.
 
         Returns
         -------

@@ -35,6 +35,15 @@ def forget_fit(estimator):
     _forget(estimator, estimator._of_fit)
 
 
+def refuse_other_fit(found, expected):
+    """Refuse to go on from a solution of other components, features or covariance type."""
+    if found != expected:
+        raise ValueError(
+            f"warm_start: the last solution has components, features and covariance type {found}, "
+            f"this fit needs {expected}. Set warm_start=False to start anew."
+        )
+
+
 def warn_of(complaints):
     """Warn the caller of a public method of each."""
     for complaint in complaints:
