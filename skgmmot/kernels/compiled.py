@@ -20,6 +20,7 @@ from .blocks import (
     weighted_sums,
 )
 from .compilation import inner, kernel
+from .pruned import gathered, members_of, narrowed, padded, room_for, scatter
 
 
 @inner
@@ -54,27 +55,46 @@ def statistics(
     pairs,
     has_norm,
     n_components,
+    starts,
+    active,
+    cuts,
     origin,
+    kept,
     bounds,
     sums,
     log_likelihood,
+    certificate,
 ):
     """Add S_k = Σ_i s_i γ_ik φ(x_i - origin_k) and Σ_i s_i log p(x_i), by segment.
 
-    In the matrix way origin and reference are the same single point.
+    In the matrix way origin and reference are the same single point. Where there are lists, what
+    of them is needed is set in ``kept``, and the certificate adds up what is not (`narrowed`).
     """
     n_samples, n_features = X.shape
     rows, tile = aligned(n_features + 2), aligned(4)
-    gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
+    room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight = np.empty(BLOCK)
+    own, own_sums = room_for(starts, coefficients), room_for(starts, coefficients)
+    chosen = np.empty(n_components, np.int64)
     for segment in range(bounds.size - 1):
         total = 0.0
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
-            )
+            gamma, eta, part, n_own = room, coefficients, sums[segment], n_components
+            members = members_of(start, starts, active)
+            if members.size:
+                eta = gathered(coefficients, members, own)
+                gamma = room[: len(eta)]
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+            if members.size:
+                listed = slice(starts[start // BLOCK], starts[start // BLOCK + 1])
+                members = narrowed(
+                    members, cuts[listed], gamma, kept[listed], certificate[segment], chosen
+                )
+                n_own = members.size
+                gamma, part = room[: padded(n_own)], own_sums[: padded(n_own)]
+                part[:] = 0.0
             load_weights(sample_weight, start, n_samples, weight)
-            softmax(n_components, weight, gamma, log_density)
+            softmax(n_own, weight, gamma, log_density)
             for i in range(BLOCK):
                 total += weight[i] * log_density[i]
             add_sums(
@@ -87,8 +107,10 @@ def statistics(
                 gamma,
                 rows,
                 tile,
-                sums[segment],
+                part,
             )
+            if members.size:
+                scatter(part, members, sums[segment])
         log_likelihood[segment] = total
 
 
@@ -102,6 +124,8 @@ def overlaps(
     pairs,
     has_norm,
     n_components,
+    starts,
+    active,
     bounds,
     sums,
     masses,
@@ -110,29 +134,35 @@ def overlaps(
     """Add G_kl = Σ_i s_i γ_ik γ_il (for l ≤ k), Σ_i s_i γ_ik and Σ_i s_i log p(x_i), by segment."""
     n_samples, n_features = X.shape
     rows, tile = aligned(n_features + 2), aligned(4)
-    gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
+    room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     weighted = np.empty(BLOCK)
+    own, everyone = room_for(starts, coefficients), np.arange(n_components)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
-            )
+            gamma, eta = room, coefficients
+            members = members_of(start, starts, active)
+            if members.size:
+                eta = gathered(coefficients, members, own)
+                gamma = room[: len(eta)]
+            else:
+                members = everyone
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
             load_weights(sample_weight, start, n_samples, weight)
-            softmax(n_components, unit, gamma, log_density)
+            softmax(members.size, unit, gamma, log_density)
             for i in range(BLOCK):
                 log_likelihood[segment] += weight[i] * log_density[i]
-            for k in range(n_components):
+            for k in range(members.size):
                 mass = 0.0
                 for i in range(BLOCK):
                     weighted[i] = weight[i] * gamma[k, i]
                     mass += weighted[i]
-                masses[segment, k] += mass
+                masses[segment, members[k]] += mass
                 for other in range(k + 1):
                     shared = 0.0
                     for i in range(BLOCK):
                         shared += weighted[i] * gamma[other, i]
-                    sums[segment, k, other] += shared
+                    sums[segment, members[k], members[other]] += shared
 
 
 @kernel
@@ -178,34 +208,59 @@ def densities(
     pairs,
     has_norm,
     n_components,
+    starts,
+    active,
+    cuts,
+    order,
     bounds,
     log_density,
     responsibilities,
     labels,
 ):
-    """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room."""
+    """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room.
+
+    They are written where the order of the rows, if there is one, says. Of responsibilities only
+    those of the components that a block needs are.
+    """
     n_samples, n_features = X.shape
     rows, tile = aligned(n_features + 2), aligned(4)
-    gamma, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
+    room, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
+    own, everyone = room_for(starts, coefficients), np.arange(n_components)
+    places, chosen = np.arange(BLOCK), np.empty(n_components, np.int64)
+    kept, certificate = np.empty(n_components, np.bool_), np.zeros(n_components)
     for start in range(bounds[0], bounds[-1], BLOCK):
         count = min(BLOCK, n_samples - start)
-        block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
+        gamma, eta = room, coefficients
+        members = members_of(start, starts, active)
+        if members.size:
+            eta = gathered(coefficients, members, own)
+            gamma = room[: len(eta)]
+        else:
+            members = everyone
+        for i in range(count):
+            places[i] = order[start + i] if order.size else start + i
+        block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+        if starts.size:
+            own_cuts = cuts[starts[start // BLOCK] : starts[start // BLOCK + 1]]
+            members = narrowed(members, own_cuts, gamma, kept, certificate, chosen)
+            gamma = room[: padded(members.size)]
         if labels.size:
             for i in range(count):
                 best = 0
-                for k in range(1, n_components):
+                for k in range(1, members.size):
                     if gamma[k, i] > gamma[best, i]:
                         best = k
-                labels[start + i] = best
+                labels[places[i]] = members[best]
         if log_density.size or responsibilities.size:
-            softmax(n_components, unit, gamma, log_sum)
+            softmax(members.size, unit, gamma, log_sum)
         if log_density.size:
-            log_density[start : start + count] = log_sum[:count]
+            for i in range(count):
+                log_density[places[i]] = log_sum[i]
         if responsibilities.size:
-            for k in range(n_components):
+            for k in range(members.size):
                 for i in range(count):
-                    responsibilities[start + i, k] = gamma[k, i]
+                    responsibilities[places[i], members[k]] = gamma[k, i]
 
 
 @kernel

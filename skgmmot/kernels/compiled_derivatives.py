@@ -29,6 +29,7 @@ from .blocks import (
 )
 from .compilation import inner, kernel
 from .compiled import add_sums, block_logits
+from .pruned import gathered, members_of, room_for, scatter
 
 
 @inner
@@ -75,8 +76,11 @@ def statistics_vjp(
     pairs,
     has_norm,
     n_components,
+    starts,
+    active,
     origin,
     sums_bar,
+    order,
     bounds,
     coefficients_bar,
     X_bar,
@@ -88,57 +92,63 @@ def statistics_vjp(
 
         η̄_k = Σ_i s_i b_ik φ(x_i - reference_k),  s̄_i = ū_i,
         x̄_i = s_i J_φ(x_i)ᵀ Σ_k (γ_ik U_k + b_ik η_k).
+
+    What samples receive is added where the order of the rows, if there is one, says.
     """
     n_samples, n_features = X.shape
     n_padded = coefficients.shape[0]
     rows, rows_bar, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
-    mixed = aligned(2 * n_padded)  # γ, then s γ; below it u, then s b
-    gamma, form = mixed[:n_padded], mixed[n_padded:]
-    both = np.concatenate((sums_bar, coefficients))
+    room = aligned(2 * n_padded)  # γ, then s γ; below it u, then s b
+    everything = np.concatenate((sums_bar, coefficients))
+    own, own_sums = room_for(starts, everything), room_for(starts, coefficients)
     log_density, mean = aligned(1)[0], aligned(1)[0]
-    weight, unit = np.empty(BLOCK), np.ones(BLOCK)
+    weight, unit, places = np.empty(BLOCK), np.ones(BLOCK), np.arange(BLOCK)
     centered = factors.shape[0] > 0
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             count = min(BLOCK, n_samples - start)
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
-            )
-            softmax(n_components, unit, gamma, log_density)
+            for i in range(count):
+                places[i] = order[start + i] if order.size else start + i
+            both, n_own = everything, n_components
+            members = members_of(start, starts, active)
+            if members.size:
+                U, n_own = gathered(sums_bar, members, own), members.size
+                eta = gathered(coefficients, members, own[len(U) :])
+                both = own[: 2 * len(U)]
+            half = len(both) // 2
+            U, eta, mixed = both[:half], both[half:], room[: 2 * half]
+            gamma, form = mixed[:half], mixed[half:]
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+            softmax(n_own, unit, gamma, log_density)
             load_weights(sample_weight, start, n_samples, weight)
-            _forms(X, start, origin, centered, sums_bar, pairs, has_norm, rows, tile, form)
-            _center_forms(n_components, gamma, form, mean)
+            _forms(X, start, origin, centered, U, pairs, has_norm, rows, tile, form)
+            _center_forms(n_own, gamma, form, mean)
             if weight_bar.size:
                 for i in range(count):
-                    weight_bar[start + i] += mean[i]
-            for k in range(n_components):
+                    weight_bar[places[i]] += mean[i]
+            for k in range(n_own):
                 for i in range(BLOCK):
                     gamma[k, i] *= weight[i]
                     form[k, i] *= gamma[k, i]
             if coefficients_bar.size:
-                add_sums(
-                    X,
-                    start,
-                    reference,
-                    centered,
-                    pairs,
-                    has_norm,
-                    form,
-                    rows,
-                    tile,
-                    coefficients_bar[segment],
-                )
+                part = coefficients_bar[segment]
+                if members.size:
+                    part = own_sums[:half]
+                    part[:] = 0.0
+                add_sums(X, start, reference, centered, pairs, has_norm, form, rows, tile, part)
+                if members.size:
+                    scatter(part, members, coefficients_bar[segment])
             if not X_bar.size:
                 continue
             rows_bar[:] = 0.0
             if centered:
-                for k in range(n_components):
+                for k in range(n_own):
                     load_rows(X, start, origin[k], has_norm, rows)
-                    single_pull_back(gamma[k], sums_bar[k], pairs, rows, rows_bar)
+                    single_pull_back(gamma[k], U[k], pairs, rows, rows_bar)
                     if has_norm:
                         _pull_squared_norm(n_features, rows, rows_bar)
                     load_rows(X, start, reference[k], has_norm, rows)
-                    single_pull_back(form[k], coefficients[k], pairs, rows, rows_bar)
+                    single_pull_back(form[k], eta[k], pairs, rows, rows_bar)
                     if has_norm:
                         _pull_squared_norm(n_features, rows, rows_bar)
             else:
@@ -148,7 +158,7 @@ def statistics_vjp(
             for first in range(0, count, 8):  # as in `load_rows`
                 for a in range(n_features):
                     for i in range(first, min(first + 8, count)):
-                        X_bar[start + i, a] += rows_bar[1 + a, i]
+                        X_bar[places[i], a] += rows_bar[1 + a, i]
 
 
 @kernel
@@ -161,6 +171,8 @@ def statistics_jvp(
     pairs,
     has_norm,
     n_components,
+    starts,
+    active,
     origin,
     coefficients_dot,
     X_dot,
@@ -175,49 +187,59 @@ def statistics_jvp(
     n_samples, n_features = X.shape
     n_padded = coefficients.shape[0]
     rows, rows_dot, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
-    gamma, form = aligned(n_padded), aligned(n_padded)
+    room, form_room = aligned(n_padded), aligned(n_padded)
+    own, own_dot = room_for(starts, coefficients), room_for(starts, coefficients)
+    own_sums = room_for(starts, coefficients)
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, moved, unit = np.empty(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
     centered = factors.shape[0] > 0
     for segment in range(bounds.size - 1):
-        sums = sums_dot[segment]
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
+            eta, eta_dot, sums, n_own = (
+                coefficients,
+                coefficients_dot,
+                sums_dot[segment],
+                n_components,
             )
-            softmax(n_components, unit, gamma, log_density)
+            gamma, form, sums = room, form_room, sums_dot[segment]
+            members = members_of(start, starts, active)
+            if members.size:
+                eta, n_own = gathered(coefficients, members, own), members.size
+                eta_dot = gathered(coefficients_dot, members, own_dot)
+                gamma, form, sums = room[: len(eta)], form_room[: len(eta)], own_sums[: len(eta)]
+                sums[:] = 0.0
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+            softmax(n_own, unit, gamma, log_density)
             load_weights(sample_weight, start, n_samples, weight)
             if weight_dot.size:
                 load_weights(weight_dot, start, n_samples, moved)
-            _forms(
-                X, start, reference, centered, coefficients_dot, pairs, has_norm, rows, tile, form
-            )
+            _forms(X, start, reference, centered, eta_dot, pairs, has_norm, rows, tile, form)
             if X_dot.size:
                 if centered:
-                    for k in range(n_components):
+                    for k in range(n_own):
                         load_rows(X, start, reference[k], has_norm, rows)
                         load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                        single_form(coefficients[k], pairs, rows_dot, rows, form[k])
-                        single_form(coefficients[k], pairs, rows, rows_dot, form[k])
+                        single_form(eta[k], pairs, rows_dot, rows, form[k])
+                        single_form(eta[k], pairs, rows, rows_dot, form[k])
                 else:
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                    linear_forms(coefficients, pairs, rows_dot, rows, tile, form)
-                    linear_forms(coefficients, pairs, rows, rows_dot, tile, form)
-            _center_forms(n_components, gamma, form, mean)
-            for k in range(n_components):
+                    linear_forms(eta, pairs, rows_dot, rows, tile, form)
+                    linear_forms(eta, pairs, rows, rows_dot, tile, form)
+            _center_forms(n_own, gamma, form, mean)
+            for k in range(n_own):
                 for i in range(BLOCK):
                     form[k, i] = gamma[k, i] * (moved[i] + weight[i] * form[k, i])
                     gamma[k, i] *= weight[i]
-            form[n_components:] = 0.0
+            form[n_own:] = 0.0
             add_sums(X, start, origin, centered, pairs, has_norm, form, rows, tile, sums)
-            if not X_dot.size:
-                continue
-            if centered:
-                for k in range(n_components):
+            if X_dot.size and centered:
+                for k in range(n_own):
                     load_rows(X, start, origin[k], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
                     single_sums(gamma[k], pairs, rows_dot, rows, sums[k])
                     single_sums(gamma[k], pairs, rows, rows_dot, sums[k])
-            else:
+            elif X_dot.size:
                 weighted_sums(gamma, pairs, rows_dot, rows, tile, sums)
                 weighted_sums(gamma, pairs, rows, rows_dot, tile, sums)
+            if members.size:
+                scatter(sums, members, sums_dot[segment])

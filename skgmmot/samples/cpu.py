@@ -13,6 +13,7 @@ from ..kernels import compiled, compiled_derivatives
 from ..kernels.blocks import BLOCK, TILE
 from ..numerics.threads import run
 from .interface import DataCotangent, Overlaps, Statistics, Summary
+from .pruning import Pruning
 
 _SEGMENT_COST = 120e3  # nanoseconds of work of which half is worth waking a thread for
 _MAX_SEGMENTS = 64
@@ -85,6 +86,7 @@ class CpuSamples:
         self.shape, self.dtype = X.shape, X.dtype
         weight = _UNWEIGHTED if sample_weight is None else sample_weight
         self._data = _read_only(X), _read_only(weight)
+        self._pruning = Pruning(*self._data, n_threads)
 
     def _each_segment(self, shape, allocate, task):
         """Run ``task(bounds, *buffers)`` on ranges of segments, and return the buffers.
@@ -123,22 +125,50 @@ class CpuSamples:
 
     def statistics(self, logits, *, origin=None):
         """`Samples.statistics`."""
-        arguments, shape = self._arguments(logits, origin)
-        sums, log_likelihood = self._each_segment(
+        return self._with_certainty(logits, origin)[1]
+
+    def _with_certainty(self, logits, origin=None):
+        """The components that blocks need, for sums, and the statistics."""
+        selection = self._pruning.selection(logits)
+        while True:
+            selection, found = self._statistics(logits, origin, selection)
+            longer = self._pruning.longer(logits, selection, found.sums[:, 0])
+            if longer is None:
+                return selection, found
+            selection = longer
+
+    def _certain(self, logits):
+        """The components that blocks need, for sums."""
+        found = self._pruning.certain(logits)
+        return self._with_certainty(logits)[0] if found is None else found
+
+    def _statistics(self, logits, origin, selection):
+        arguments, shape = self._arguments(logits, origin, selection)
+        arguments = (*arguments[:-1], selection.cuts, arguments[-1])
+        kept = np.zeros(len(selection.active), dtype=bool)
+        n_certified = len(selection.masses)
+        sums, log_likelihood, certificate = self._each_segment(
             shape,
-            lambda n_segments: (np.zeros((n_segments, *shape)), np.zeros(n_segments)),
-            lambda bounds, *out: compiled.statistics(*arguments, bounds, *out),
+            lambda n_segments: (
+                np.zeros((n_segments, *shape)),
+                np.zeros(n_segments),
+                np.zeros((n_segments, n_certified)),
+            ),
+            lambda bounds, *out: compiled.statistics(*arguments, kept, bounds, *out),
         )
-        return Statistics(_unpadded(sums, logits), _total(log_likelihood))
+        if n_certified:
+            selection = selection.narrowed(kept, _total(certificate))
+        return selection, Statistics(_unpadded(sums, logits), _total(log_likelihood))
 
     def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
         """`Samples.statistics_jvp`."""
-        arguments, shape = self._arguments(logits, origin)
+        selection = self._certain(logits)
+        arguments, shape = self._arguments(logits, origin, selection)
         coefficients_dot = _padded(coefficients_dot, logits.coefficients.shape)
         X_dot, weight_dot = (None, None) if data_dot is None else data_dot
         moved = (
-            _read_only(_NO_ROWS if X_dot is None else X_dot),
-            _read_only(_UNWEIGHTED if weight_dot is None else weight_dot),
+            _read_only(_NO_ROWS if X_dot is None else selection.ordered(X_dot)),
+            _read_only(_UNWEIGHTED if weight_dot is None else selection.ordered(weight_dot)),
         )
         (sums,) = self._each_segment(
             shape,
@@ -151,7 +181,8 @@ class CpuSamples:
 
     def statistics_vjp(self, logits, sums_bar, *, origin=None, wrt_logits=True, data_bar=None):
         """`Samples.statistics_vjp`."""
-        arguments, shape = self._arguments(logits, origin)
+        selection = self._certain(logits)
+        arguments, shape = self._arguments(logits, origin, selection)
         sums_bar = _padded(sums_bar, logits.coefficients.shape)
         X_bar, weight_bar = _NO_ROWS, _NO_DENSITY
         if data_bar is not None:
@@ -161,7 +192,7 @@ class CpuSamples:
             shape,
             lambda n_segments: (np.zeros((n_segments, *shape)) if wrt_logits else _NO_SUMS,),
             lambda bounds, out: compiled_derivatives.statistics_vjp(
-                *arguments, sums_bar, bounds, out, X_bar, weight_bar
+                *arguments, sums_bar, selection.order, bounds, out, X_bar, weight_bar
             ),
         )
         return _unpadded(sums, logits) if wrt_logits else None
@@ -186,7 +217,8 @@ class CpuSamples:
 
     def overlaps(self, logits):
         """`Samples.overlaps`."""
-        (arguments, shape), n_components = self._arguments(logits, None), len(logits.coefficients)
+        arguments, shape = self._arguments(logits, None, self._certain(logits))
+        n_components = len(logits.coefficients)
         sums, masses, log_likelihood = self._each_segment(
             shape,
             lambda n_segments: (
@@ -208,7 +240,7 @@ class CpuSamples:
 
     def responsibilities(self, logits):
         """`Samples.responsibilities`."""
-        out = np.empty((self.shape[0], len(logits.coefficients)))
+        out = np.zeros((self.shape[0], len(logits.coefficients)))
         self._densities(logits, _NO_DENSITY, out, _NO_LABELS)
         return out
 
@@ -219,8 +251,10 @@ class CpuSamples:
         return out
 
     def _densities(self, logits, *out):
-        arguments, shape = self._arguments(logits, None)
-        arguments = arguments[:1] + arguments[2:-1]  # no sample weights, no origin
+        selection = self._pruning.selection(logits, of_sums=False)
+        arguments, shape = self._arguments(logits, None, selection)
+        # no weights, no origin
+        arguments = (*arguments[:1], *arguments[2:-1], selection.cuts, selection.order)
         self._each_segment(
             shape,
             lambda n_segments: (),
@@ -246,17 +280,19 @@ class CpuSamples:
         weight = None if self.sample_weight is None else self.sample_weight[index]
         return CpuSamples(self.X[index], weight, self.n_threads)
 
-    def _arguments(self, logits, origin):
+    def _arguments(self, logits, origin, selection):
         """What the kernels take: data, logits as plain arrays, origin; and the padded shape."""
         coefficients = _padded(logits.coefficients, logits.coefficients.shape)
         arguments = (
-            *self._data,
+            *selection.data,
             logits.reference,
             coefficients,
             logits.factors,
             _pairs_of(logits.features),
             logits.features.has_squared_norm,
             len(logits.coefficients),
+            selection.starts,
+            selection.active,
             logits.reference if origin is None else np.array(origin, order="C"),
         )
         return arguments, coefficients.shape
