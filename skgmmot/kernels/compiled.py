@@ -25,6 +25,7 @@ from .blocks import (
 )
 from .compilation import inner, kernel
 from .elementary import log
+from .pruned import gathered, members_of, narrowed, padded, room_for, scatter
 
 _TINY = np.finfo(np.float64).tiny
 
@@ -66,31 +67,52 @@ def statistics(
     pairs,
     has_norm,
     n_near,
+    starts,
+    active,
+    cuts,
     origin,
+    kept,
     bounds,
     sums,
     log_likelihood,
+    certificate,
 ):
     """Add S_k = Σ_i s_i γ_ik φ(x_i - origin_k) and Σ_i s_i log p(x_i), by segment.
 
-    The common point is the same in origin and reference.
+    The common point is the same in origin and reference. Where there are lists, what of them is
+    needed is set in ``kept``, and the certificate adds up what is not (`narrowed`).
     """
     n_samples, n_features = X.shape
-    n_padded = coefficients.shape[0] - factors.shape[0]
+    n_apart = factors.shape[0]
     rows, tile = aligned(n_features + 2), aligned(4)
-    gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
+    room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight = np.empty(BLOCK)
+    own, own_sums = room_for(starts, coefficients), room_for(starts, coefficients)
+    chosen = np.empty(n_near, np.int64)
     for segment in range(bounds.size - 1):
         total = 0.0
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
-            )
+            gamma, eta, part, n_own = room, coefficients, sums[segment], n_near
+            members = members_of(start, starts, active)
+            if members.size:
+                eta = gathered(coefficients, members, own)
+                gamma = room[: len(eta)]
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+            if members.size:
+                listed = slice(starts[start // BLOCK], starts[start // BLOCK + 1])
+                members = narrowed(
+                    members, cuts[listed], gamma, kept[listed], certificate[segment], chosen
+                )
+                n_own = members.size
+                gamma, part = room[: padded(n_own)], own_sums[: padded(n_own)]
+                part[:] = 0.0
             load_weights(sample_weight, start, n_samples, weight)
-            softmax(n_near, n_padded, weight, gamma, log_density)
+            softmax(n_own, gamma.shape[0] - n_apart, weight, gamma, log_density)
             for i in range(BLOCK):
                 total += weight[i] * log_density[i]
-            add_sums(X, start, origin, pairs, has_norm, gamma, rows, tile, sums[segment])
+            add_sums(X, start, origin, pairs, has_norm, gamma, rows, tile, part)
+            if members.size:
+                scatter(part, members, sums[segment])
         log_likelihood[segment] = total
 
 
@@ -104,6 +126,8 @@ def overlaps(
     pairs,
     has_norm,
     n_near,
+    starts,
+    active,
     bounds,
     sums,
     masses,
@@ -114,33 +138,40 @@ def overlaps(
     In the order of the rows, without those of padding.
     """
     n_samples, n_features = X.shape
-    n_padded = coefficients.shape[0] - factors.shape[0]
+    n_apart = factors.shape[0]
     rows, tile = aligned(n_features + 2), aligned(4)
-    gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
+    room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     weighted = np.empty(BLOCK)
+    own, everyone = room_for(starts, coefficients), np.arange(n_near + n_apart)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
-            )
+            gamma, eta, n_own = room, coefficients, n_near
+            members = members_of(start, starts, active)
+            if members.size:
+                eta = gathered(coefficients, members, own)
+                gamma, n_own = room[: len(eta)], members.size
+            else:
+                members = everyone
+            n_padded = gamma.shape[0] - n_apart
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
             load_weights(sample_weight, start, n_samples, weight)
-            softmax(n_near, n_padded, unit, gamma, log_density)
+            softmax(n_own, n_padded, unit, gamma, log_density)
             for i in range(BLOCK):
                 log_likelihood[segment] += weight[i] * log_density[i]
-            for k in range(masses.shape[1]):
-                own = gamma[row_of(k, n_near, n_padded)]
+            for k in range(members.size):
+                gamma_k = gamma[row_of(k, n_own, n_padded)]
                 mass = 0.0
                 for i in range(BLOCK):
-                    weighted[i] = weight[i] * own[i]
+                    weighted[i] = weight[i] * gamma_k[i]
                     mass += weighted[i]
-                masses[segment, k] += mass
+                masses[segment, members[k]] += mass
                 for other in range(k + 1):
-                    theirs = gamma[row_of(other, n_near, n_padded)]
+                    theirs = gamma[row_of(other, n_own, n_padded)]
                     shared = 0.0
                     for i in range(BLOCK):
                         shared += weighted[i] * theirs[i]
-                    sums[segment, k, other] += shared
+                    sums[segment, members[k], members[other]] += shared
 
 
 @kernel
@@ -175,6 +206,10 @@ def densities(
     pairs,
     has_norm,
     n_near,
+    starts,
+    active,
+    cuts,
+    order,
     bounds,
     log_density,
     is_completed,
@@ -183,40 +218,59 @@ def densities(
 ):
     """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room.
 
-    ``is_completed`` adds Σ_k γ_ik log γ_ik to log p(x_i). Components are in the order of the rows,
-    without those of padding.
+    They are written where the order of the rows, if there is one, says. Of responsibilities only
+    those of the components that a block needs are. ``is_completed`` adds Σ_k γ_ik log γ_ik to
+    log p(x_i). Components are in the order of their rows, without those of padding.
     """
     n_samples, n_features = X.shape
-    n_padded = coefficients.shape[0] - factors.shape[0]
-    n_components = n_near + factors.shape[0]
+    n_apart = factors.shape[0]
+    n_components = n_near + n_apart
     rows, tile = aligned(n_features + 2), aligned(4)
-    gamma, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
+    room, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
+    own, everyone = room_for(starts, coefficients), np.arange(n_components)
+    places, chosen = np.arange(BLOCK), np.empty(n_components, np.int64)
+    kept, certificate = np.empty(n_components, np.bool_), np.zeros(n_components)
     for start in range(bounds[0], bounds[-1], BLOCK):
         count = min(BLOCK, n_samples - start)
-        block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
+        gamma, eta, n_own = room, coefficients, n_near
+        members = members_of(start, starts, active)
+        if members.size:
+            eta = gathered(coefficients, members, own)
+            gamma = room[: len(eta)]
+        else:
+            members = everyone
+        for i in range(count):
+            places[i] = order[start + i] if order.size else start + i
+        block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+        if starts.size:
+            own_cuts = cuts[starts[start // BLOCK] : starts[start // BLOCK + 1]]
+            members = narrowed(members, own_cuts, gamma, kept, certificate, chosen)
+            gamma, n_own = room[: padded(members.size)], members.size
+        n_padded = gamma.shape[0] - n_apart
         if labels.size:
             for i in range(count):
                 best, most = 0, gamma[0, i]
-                for k in range(1, n_components):
-                    z = gamma[row_of(k, n_near, n_padded), i]
+                for k in range(1, members.size):
+                    z = gamma[row_of(k, n_own, n_padded), i]
                     if z > most:
                         best, most = k, z
-                labels[start + i] = best
+                labels[places[i]] = members[best]
         if log_density.size or responsibilities.size:
-            softmax(n_near, n_padded, unit, gamma, log_sum)
+            softmax(n_own, n_padded, unit, gamma, log_sum)
         if is_completed:
-            for k in range(n_components):
-                own = gamma[row_of(k, n_near, n_padded)]
+            for k in range(members.size):
+                own_gamma = gamma[row_of(k, n_own, n_padded)]
                 for i in range(BLOCK):
-                    log_sum[i] += own[i] * log(max(own[i], _TINY))
+                    log_sum[i] += own_gamma[i] * log(max(own_gamma[i], _TINY))
         if log_density.size:
-            log_density[start : start + count] = log_sum[:count]
+            for i in range(count):
+                log_density[places[i]] = log_sum[i]
         if responsibilities.size:
-            for k in range(n_components):
-                own = gamma[row_of(k, n_near, n_padded)]
+            for k in range(members.size):
+                own_gamma = gamma[row_of(k, n_own, n_padded)]
                 for i in range(count):
-                    responsibilities[start + i, k] = own[i]
+                    responsibilities[places[i], members[k]] = own_gamma[i]
 
 
 @kernel

@@ -30,6 +30,7 @@ from .blocks import (
 )
 from .compilation import inner, kernel
 from .compiled import add_sums, block_logits
+from .pruned import gathered, members_of, room_for, scatter
 
 
 @inner
@@ -82,8 +83,11 @@ def statistics_vjp(
     pairs,
     has_norm,
     n_near,
+    starts,
+    active,
     origin,
     sums_bar,
+    order,
     bounds,
     coefficients_bar,
     X_bar,
@@ -95,47 +99,54 @@ def statistics_vjp(
 
         η̄_k = Σ_i s_i b_ik φ(x_i - reference_k),  s̄_i = ū_i,
         x̄_i = s_i J_φ(x_i)ᵀ Σ_k (γ_ik U_k + b_ik η_k).
+
+    What samples receive is added where the order of the rows, if there is one, says.
     """
     n_samples, n_features = X.shape
     n_rows, n_apart = coefficients.shape[0], factors.shape[0]
-    n_padded = n_rows - n_apart
     rows, rows_bar, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
-    mixed = aligned(2 * n_rows)  # γ, then s γ; below it u, then s b
-    gamma, form = mixed[:n_rows], mixed[n_rows:]
-    both = np.concatenate((sums_bar, coefficients))
-    n_parts = 2 if n_apart else 1  # of mixed that have to do with the common point
+    room = aligned(2 * n_rows)  # γ, then s γ; below it u, then s b
+    everything = np.concatenate((sums_bar, coefficients))
+    own, own_sums = room_for(starts, everything), room_for(starts, coefficients)
+    n_parts = 2 if n_apart else 1  # of γ and u that have to do with the common point
     log_density, mean = aligned(1)[0], aligned(1)[0]
-    weight, unit = np.empty(BLOCK), np.ones(BLOCK)
+    weight, unit, places = np.empty(BLOCK), np.ones(BLOCK), np.arange(BLOCK)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             count = min(BLOCK, n_samples - start)
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
-            )
-            softmax(n_near, n_padded, unit, gamma, log_density)
+            for i in range(count):
+                places[i] = order[start + i] if order.size else start + i
+            both, n_own = everything, n_near
+            members = members_of(start, starts, active)
+            if members.size:
+                U, n_own = gathered(sums_bar, members, own), members.size
+                eta = gathered(coefficients, members, own[len(U) :])
+                both = own[: 2 * len(U)]
+            half = len(both) // 2
+            n_padded = half - n_apart
+            U, eta, mixed = both[:half], both[half:], room[: 2 * half]
+            gamma, form = mixed[:half], mixed[half:]
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+            softmax(n_own, n_padded, unit, gamma, log_density)
             load_weights(sample_weight, start, n_samples, weight)
-            _forms(X, start, origin, sums_bar, pairs, has_norm, rows, tile, form)
-            _center_forms(n_near, n_padded, gamma, form, mean)
+            _forms(X, start, origin, U, pairs, has_norm, rows, tile, form)
+            _center_forms(n_own, n_padded, gamma, form, mean)
             if weight_bar.size:
                 for i in range(count):
-                    weight_bar[start + i] += mean[i]
-            for k in range(n_rows - n_padded + n_near):
-                row = row_of(k, n_near, n_padded)
+                    weight_bar[places[i]] += mean[i]
+            for k in range(n_own + n_apart):
+                row = row_of(k, n_own, n_padded)
                 for i in range(BLOCK):
                     gamma[row, i] *= weight[i]
                     form[row, i] *= gamma[row, i]
             if coefficients_bar.size:
-                add_sums(
-                    X,
-                    start,
-                    reference,
-                    pairs,
-                    has_norm,
-                    form,
-                    rows,
-                    tile,
-                    coefficients_bar[segment],
-                )
+                part = coefficients_bar[segment]
+                if members.size:
+                    part = own_sums[:half]
+                    part[:] = 0.0
+                add_sums(X, start, reference, pairs, has_norm, form, rows, tile, part)
+                if members.size:
+                    scatter(part, members, coefficients_bar[segment])
             if not X_bar.size:
                 continue
             rows_bar[:] = 0.0
@@ -143,25 +154,25 @@ def statistics_vjp(
                 if n_apart:
                     load_rows(X, start, reference[0], has_norm, rows)
                 for part in range(n_parts):
-                    first = part * n_rows
-                    last = first + (n_padded if n_apart else 2 * n_rows)
+                    first = part * half
+                    last = first + (n_padded if n_apart else 2 * half)
                     pull_back(mixed[first:last], both[first:last], pairs, rows, tile, rows_bar)
                 if has_norm:
                     _pull_squared_norm(n_features, rows, rows_bar)
             for k in range(n_apart):
-                own = n_padded + k
+                row = n_padded + k
                 load_rows(X, start, origin[1 + k], has_norm, rows)
-                single_pull_back(gamma[own], sums_bar[own], pairs, rows, rows_bar)
+                single_pull_back(gamma[row], U[row], pairs, rows, rows_bar)
                 if has_norm:
                     _pull_squared_norm(n_features, rows, rows_bar)
                 load_rows(X, start, reference[1 + k], has_norm, rows)
-                single_pull_back(form[own], coefficients[own], pairs, rows, rows_bar)
+                single_pull_back(form[row], eta[row], pairs, rows, rows_bar)
                 if has_norm:
                     _pull_squared_norm(n_features, rows, rows_bar)
             for first in range(0, count, 8):  # as in `load_rows`
                 for a in range(n_features):
                     for i in range(first, min(first + 8, count)):
-                        X_bar[start + i, a] += rows_bar[1 + a, i]
+                        X_bar[places[i], a] += rows_bar[1 + a, i]
 
 
 @kernel
@@ -174,6 +185,8 @@ def statistics_jvp(
     pairs,
     has_norm,
     n_near,
+    starts,
+    active,
     origin,
     coefficients_dot,
     X_dot,
@@ -187,53 +200,63 @@ def statistics_jvp(
     """
     n_samples, n_features = X.shape
     n_rows, n_apart = coefficients.shape[0], factors.shape[0]
-    n_padded = n_rows - n_apart
     rows, rows_dot, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
-    gamma, form = aligned(n_rows), aligned(n_rows)
+    room, form_room = aligned(n_rows), aligned(n_rows)
+    own, own_dot = room_for(starts, coefficients), room_for(starts, coefficients)
+    own_sums = room_for(starts, coefficients)
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, moved, unit = np.empty(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
     for segment in range(bounds.size - 1):
-        sums = sums_dot[segment]
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            block_logits(
-                X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
-            )
-            softmax(n_near, n_padded, unit, gamma, log_density)
+            eta, eta_dot, sums, n_own = coefficients, coefficients_dot, sums_dot[segment], n_near
+            gamma, form = room, form_room
+            members = members_of(start, starts, active)
+            if members.size:
+                eta, n_own = gathered(coefficients, members, own), members.size
+                eta_dot = gathered(coefficients_dot, members, own_dot)
+                gamma, form, sums = room[: len(eta)], form_room[: len(eta)], own_sums[: len(eta)]
+                sums[:] = 0.0
+            n_padded = len(eta) - n_apart
+            block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
+            softmax(n_own, n_padded, unit, gamma, log_density)
             load_weights(sample_weight, start, n_samples, weight)
             if weight_dot.size:
                 load_weights(weight_dot, start, n_samples, moved)
-            _forms(X, start, reference, coefficients_dot, pairs, has_norm, rows, tile, form)
+            _forms(X, start, reference, eta_dot, pairs, has_norm, rows, tile, form)
             if X_dot.size:
                 if n_padded:
                     if n_apart:
                         load_rows(X, start, reference[0], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                    near = coefficients[:n_padded]
+                    near = eta[:n_padded]
                     linear_forms(near, pairs, rows_dot, rows, tile, form)
                     linear_forms(near, pairs, rows, rows_dot, tile, form)
-                for k in range(n_padded, n_rows):
-                    load_rows(X, start, reference[1 + k - n_padded], has_norm, rows)
+                for k in range(n_apart):
+                    row = n_padded + k
+                    load_rows(X, start, reference[1 + k], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                    single_form(coefficients[k], pairs, rows_dot, rows, form[k])
-                    single_form(coefficients[k], pairs, rows, rows_dot, form[k])
-            _center_forms(n_near, n_padded, gamma, form, mean)
-            for k in range(n_rows - n_padded + n_near):
-                row = row_of(k, n_near, n_padded)
+                    single_form(eta[row], pairs, rows_dot, rows, form[row])
+                    single_form(eta[row], pairs, rows, rows_dot, form[row])
+            _center_forms(n_own, n_padded, gamma, form, mean)
+            for k in range(n_own + n_apart):
+                row = row_of(k, n_own, n_padded)
                 for i in range(BLOCK):
                     form[row, i] = gamma[row, i] * (moved[i] + weight[i] * form[row, i])
                     gamma[row, i] *= weight[i]
-            form[n_near:n_padded] = 0.0
+            form[n_own:n_padded] = 0.0
             add_sums(X, start, origin, pairs, has_norm, form, rows, tile, sums)
-            if not X_dot.size:
-                continue
-            if n_padded:
+            if X_dot.size and n_padded:
                 if n_apart:
                     load_rows(X, start, reference[0], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
                 weighted_sums(gamma, pairs, rows_dot, rows, tile, sums[:n_padded])
                 weighted_sums(gamma, pairs, rows, rows_dot, tile, sums[:n_padded])
-            for k in range(n_padded, n_rows):
-                load_rows(X, start, origin[1 + k - n_padded], has_norm, rows)
-                load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
-                single_sums(gamma[k], pairs, rows_dot, rows, sums[k])
-                single_sums(gamma[k], pairs, rows, rows_dot, sums[k])
+            if X_dot.size:
+                for k in range(n_apart):
+                    row = n_padded + k
+                    load_rows(X, start, origin[1 + k], has_norm, rows)
+                    load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
+                    single_sums(gamma[row], pairs, rows_dot, rows, sums[row])
+                    single_sums(gamma[row], pairs, rows, rows_dot, sums[row])
+            if members.size:
+                scatter(sums, members, sums_dot[segment])

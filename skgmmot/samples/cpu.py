@@ -13,6 +13,7 @@ from ..kernels import compiled, compiled_derivatives
 from ..kernels.blocks import BLOCK, TILE
 from ..numerics.threads import run
 from .interface import DataCotangent, Overlaps, Statistics, Summary
+from .pruning import Pruning
 
 _SEGMENT_COST = 120e3  # nanoseconds of work of which half is worth waking a thread for
 _MAX_SEGMENTS = 64
@@ -127,6 +128,7 @@ class CpuSamples:
         self.shape, self.dtype = X.shape, X.dtype
         weight = _UNWEIGHTED if sample_weight is None else sample_weight
         self._data = _read_only(X), _read_only(weight)
+        self._pruning = Pruning(*self._data, n_threads)
 
     def _each_segment(self, shape, allocate, task):
         """Run ``task(bounds, *buffers)`` on ranges of segments, and return the buffers.
@@ -165,22 +167,50 @@ class CpuSamples:
 
     def statistics(self, logits, *, origin=None):
         """`Samples.statistics`."""
-        arguments, layout = self._arguments(logits, origin)
-        sums, log_likelihood = self._each_segment(
+        return self._with_certainty(logits, origin)[1]
+
+    def _with_certainty(self, logits, origin=None):
+        """The components that blocks need, for sums, and the statistics."""
+        selection = self._pruning.selection(logits)
+        while True:
+            selection, found = self._statistics(logits, origin, selection)
+            longer = self._pruning.longer(logits, selection, found.sums[:, 0])
+            if longer is None:
+                return selection, found
+            selection = longer
+
+    def _certain(self, logits):
+        """The components that blocks need, for sums."""
+        found = self._pruning.certain(logits)
+        return self._with_certainty(logits)[0] if found is None else found
+
+    def _statistics(self, logits, origin, selection):
+        arguments, layout = self._arguments(logits, origin, selection)
+        arguments = (*arguments[:-1], selection.cuts, arguments[-1])
+        kept = np.zeros(len(selection.active), dtype=bool)
+        n_certified = len(selection.masses)
+        sums, log_likelihood, certificate = self._each_segment(
             layout.shape,
-            lambda n_segments: (np.zeros((n_segments, *layout.shape)), np.zeros(n_segments)),
-            lambda bounds, *out: compiled.statistics(*arguments, bounds, *out),
+            lambda n_segments: (
+                np.zeros((n_segments, *layout.shape)),
+                np.zeros(n_segments),
+                np.zeros((n_segments, n_certified)),
+            ),
+            lambda bounds, *out: compiled.statistics(*arguments, kept, bounds, *out),
         )
-        return Statistics(layout.of_rows(_total(sums)), _total(log_likelihood))
+        if n_certified:
+            selection = selection.narrowed(kept, _total(certificate))
+        return selection, Statistics(layout.of_rows(_total(sums)), _total(log_likelihood))
 
     def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
         """`Samples.statistics_jvp`."""
-        arguments, layout = self._arguments(logits, origin)
+        selection = self._certain(logits)
+        arguments, layout = self._arguments(logits, origin, selection)
         coefficients_dot = layout.rows(coefficients_dot)
         X_dot, weight_dot = (None, None) if data_dot is None else data_dot
         moved = (
-            _read_only(_NO_ROWS if X_dot is None else X_dot),
-            _read_only(_UNWEIGHTED if weight_dot is None else weight_dot),
+            _read_only(_NO_ROWS if X_dot is None else selection.ordered(X_dot)),
+            _read_only(_UNWEIGHTED if weight_dot is None else selection.ordered(weight_dot)),
         )
         (sums,) = self._each_segment(
             layout.shape,
@@ -193,7 +223,8 @@ class CpuSamples:
 
     def statistics_vjp(self, logits, sums_bar, *, origin=None, wrt_logits=True, data_bar=None):
         """`Samples.statistics_vjp`."""
-        arguments, layout = self._arguments(logits, origin)
+        selection = self._certain(logits)
+        arguments, layout = self._arguments(logits, origin, selection)
         sums_bar = layout.rows(sums_bar)
         X_bar, weight_bar = _NO_ROWS, _NO_DENSITY
         if data_bar is not None:
@@ -203,7 +234,7 @@ class CpuSamples:
             layout.shape,
             lambda n_segments: (np.zeros((n_segments, *layout.shape)) if wrt_logits else _NO_SUMS,),
             lambda bounds, out: compiled_derivatives.statistics_vjp(
-                *arguments, sums_bar, bounds, out, X_bar, weight_bar
+                *arguments, sums_bar, selection.order, bounds, out, X_bar, weight_bar
             ),
         )
         return layout.of_rows(_total(sums)) if wrt_logits else None
@@ -232,7 +263,7 @@ class CpuSamples:
 
     def overlaps(self, logits):
         """`Samples.overlaps`."""
-        arguments, layout = self._arguments(logits, None)
+        arguments, layout = self._arguments(logits, None, self._certain(logits))
         n_components = len(logits.coefficients)
         sums, masses, log_likelihood = self._each_segment(
             layout.shape,
@@ -262,7 +293,7 @@ class CpuSamples:
 
     def responsibilities(self, logits):
         """`Samples.responsibilities`."""
-        out = np.empty((self.shape[0], len(logits.coefficients)))
+        out = np.zeros((self.shape[0], len(logits.coefficients)))
         layout = self._densities(logits, _NO_DENSITY, False, out, _NO_LABELS)
         return layout.of_order(out.T).T
 
@@ -273,8 +304,10 @@ class CpuSamples:
         return out if layout.order is None else layout.order[out]
 
     def _densities(self, logits, *out):
-        arguments, layout = self._arguments(logits, None)
-        arguments = arguments[:1] + arguments[2:-1]  # no sample weights, no origin
+        selection = self._pruning.selection(logits, of_sums=False)
+        arguments, layout = self._arguments(logits, None, selection)
+        # no weights, no origin
+        arguments = (*arguments[:1], *arguments[2:-1], selection.cuts, selection.order)
         self._each_segment(
             layout.shape,
             lambda n_segments: (),
@@ -301,18 +334,20 @@ class CpuSamples:
         weight = None if self.sample_weight is None else self.sample_weight[index]
         return CpuSamples(self.X[index], weight, self.n_threads)
 
-    def _arguments(self, logits, origin):
+    def _arguments(self, logits, origin, selection):
         """What the kernels take: data, logits as plain arrays, origin; and their `_Layout`."""
         layout = _Layout(logits)
         reference = layout.points(logits.reference)
         arguments = (
-            *self._data,
+            *selection.data,
             reference,
             layout.rows(logits.coefficients),
             logits.factors,
             _pairs_of(logits.features),
             logits.features.has_squared_norm,
             layout.n_near,
+            selection.starts,
+            selection.active,
             reference if origin is None else np.array(layout.points(origin), order="C"),
         )
         return arguments, layout

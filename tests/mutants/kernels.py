@@ -42,7 +42,7 @@ MUTANTS = {
     "kernels/compiled.py": [
         (
             "entropy of the first component alone",
-            "log(max(own[i], _TINY))",
+            "log(max(own_gamma[i], _TINY))",
             "log(max(gamma[0, i], _TINY))",
             "samples/test_cpu.py -k densities",
         ),
@@ -66,8 +66,8 @@ MUTANTS = {
         ),
         (
             "the last component is never chosen",
-            "for k in range(1, n_components):",
-            "for k in range(1, n_components - 1):",
+            "for k in range(1, members.size):",
+            "for k in range(1, members.size - 1):",
             "samples/test_cpu.py -k densities",
         ),
     ],
@@ -86,8 +86,8 @@ MUTANTS = {
         ),
         (
             "cotangents of weights overwritten",
-            "weight_bar[start + i] += mean[i]",
-            "weight_bar[start + i] = mean[i]",
+            "weight_bar[places[i]] += mean[i]",
+            "weight_bar[places[i]] = mean[i]",
             "samples/test_cpu_derivatives.py -k all_inputs",
         ),
         (
@@ -95,6 +95,50 @@ MUTANTS = {
             "gamma[row, i] * (moved[i] + weight[i] * form[row, i])",
             "gamma[row, i] * weight[i] * form[row, i]",
             "samples/test_cpu_derivatives.py -k statistics_jvp",
+        ),
+    ],
+    "kernels/pruned.py": [
+        (
+            "covariances lose what masses do not",
+            "limit - log(max(1.0, 2.0 * (peaks[k] - lowest[k]))))",
+            "limit)",
+            "samples/test_pruning.py -k certificate",
+        ),
+        (
+            "the certificate knows nothing of the bounds",
+            "certificate[k] += exp(difference - cut)",
+            "pass",
+            "samples/test_pruning.py -k certificate",
+        ),
+        (
+            "the certificate knows nothing of the logits",
+            "certificate[members[j]] += exp(below[0] - cut)",
+            "pass",
+            "samples/test_pruning.py -k certificate",
+        ),
+        (
+            "bounds without gradients",
+            "differences[k] += abs(g[k] - own) * width",
+            "pass",
+            "samples/test_pruning.py -k certificate",
+        ),
+        (
+            "bounds without the curvature of the best component",
+            "base = logit[j] - squares[j]",
+            "base = logit[j]",
+            "samples/test_pruning.py -k certificate",
+        ),
+        (
+            "members without mass for the sums",
+            "limit = differences[k], log_limits[k] - log_weight",
+            "limit = differences[k], np.inf",
+            "samples/test_pruning.py -k tiny",
+        ),
+        (
+            "halves in no order",
+            "    _select(keys, index, widest, first, last, cut)",
+            "    pass",
+            "samples/test_pruning.py -k each_row_once",
         ),
     ],
     "kernels/small_matrices.py": [

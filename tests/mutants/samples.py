@@ -47,6 +47,44 @@ MUTANTS = {
             "em/test_e_steps.py -k overlaps",
         ),
     ],
+    "samples/pruning.py": [
+        (
+            "what lost too much is left as it is",
+            "        if not failed.any():",
+            "        if True:",
+            "samples/test_pruning.py -k lost_too_much",
+        ),
+        (
+            "components that overlap are pruned as well",
+            "if len(active) > _LARGEST_SHARE * _PROBES * n_components:",
+            "if False:",
+            "samples/test_pruning.py -k such_that_overlap",
+        ),
+        (
+            "nothing is pruned",
+            "if len(active) > _LARGEST_SHARE * _PROBES * n_components:",
+            "if True:",
+            "samples/test_pruning.py -k test_statistics",
+        ),
+        (
+            "lists of other logits",
+            "return selection if same and not len(logits.apart) else None",
+            "return selection",
+            "samples/test_pruning.py -k earlier_calls",
+        ),
+        (
+            "tangents of the data in the user's order",
+            "return rows[self.order] if self.order.size else rows",
+            "return rows",
+            "samples/test_pruning.py -k derivatives",
+        ),
+        (
+            "lists without their starts",
+            "starts=ends[self.starts],",
+            "starts=self.starts,",
+            "samples/test_pruning.py -k derivatives",
+        ),
+    ],
     "samples/idle.py": [
         (
             "weights of idle rows have no gradient",
