@@ -20,12 +20,20 @@ from .blocks import (
     weighted_sums,
 )
 from .compilation import inner, kernel
+from .large import is_large, kept, large_logits, large_sums, load_block, room
 
 
 @inner
 def block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, logits):
-    if factors.shape[0]:
-        constants = coefficients[: factors.shape[0], 0]
+    n_centered = factors.shape[0]
+    if n_centered and is_large(X.shape[1], pairs):
+        load_block(X, start, rows)
+        count = min(BLOCK, X.shape[0] - start)
+        for k in range(n_centered):
+            Y, _ = kept(X.shape[1], k, rows)
+            large_logits(count, reference[k], factors[k], coefficients[k, 0], rows, Y, logits[k])
+    elif n_centered:
+        constants = coefficients[:n_centered, 0]
         centered_logits(X, start, reference, factors, constants, rows, logits)
     else:
         load_rows(X, start, reference[0], has_norm, rows)
@@ -36,7 +44,12 @@ def block_logits(X, start, reference, coefficients, factors, pairs, has_norm, ro
 @inner
 def add_sums(X, start, reference, centered, pairs, has_norm, weights, rows, tile, sums):
     """sums[k] += Σ_i weights[k, i] φ(x_i - reference_k)."""
-    if centered:
+    if centered and is_large(X.shape[1], pairs):
+        load_block(X, start, rows)
+        count = min(BLOCK, X.shape[0] - start)
+        for k in range(reference.shape[0]):
+            large_sums(count, weights[k], reference[k], rows, sums[k])
+    elif centered:
         for k in range(reference.shape[0]):
             load_rows(X, start, reference[k], has_norm, rows)
             single_sums(weights[k], pairs, rows, rows, sums[k])
@@ -64,7 +77,7 @@ def statistics(
     In the matrix way origin and reference are the same single point.
     """
     n_samples, n_features = X.shape
-    rows, tile = aligned(n_features + 2), aligned(4)
+    rows, tile = aligned(room(n_features)), aligned(4)
     gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight = np.empty(BLOCK)
     for segment in range(bounds.size - 1):
@@ -109,7 +122,7 @@ def overlaps(
 ):
     """Add G_kl = Σ_i s_i γ_ik γ_il (for l ≤ k), Σ_i s_i γ_ik and Σ_i s_i log p(x_i), by segment."""
     n_samples, n_features = X.shape
-    rows, tile = aligned(n_features + 2), aligned(4)
+    rows, tile = aligned(room(n_features)), aligned(4)
     gamma, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     weighted = np.empty(BLOCK)
@@ -142,7 +155,7 @@ def assigned_statistics(
     """Add S_k = Σ_i s_i γ_ik φ(x_i - reference_k) for given responsibilities, by segment."""
     n_samples, n_features = X.shape
     n_components = responsibilities.shape[1]
-    rows, tile = aligned(n_features + 2), aligned(4)
+    rows, tile = aligned(room(n_features)), aligned(4)
     gamma = aligned(sums.shape[1])
     gamma[:] = 0.0
     weight = np.empty(BLOCK)
@@ -185,7 +198,7 @@ def densities(
 ):
     """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room."""
     n_samples, n_features = X.shape
-    rows, tile = aligned(n_features + 2), aligned(4)
+    rows, tile = aligned(room(n_features)), aligned(4)
     gamma, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
     for start in range(bounds[0], bounds[-1], BLOCK):

@@ -29,13 +29,31 @@ from .blocks import (
 )
 from .compilation import inner, kernel
 from .compiled import add_sums, block_logits
+from .large import (
+    is_large,
+    kept,
+    large_form,
+    large_moved_form,
+    large_moved_sums,
+    large_pull_back,
+    large_slope,
+    load_block,
+    room,
+    room_to_keep,
+)
 
 
 @inner
 def _forms(X, start, reference, centered, coefficients, pairs, has_norm, rows, tile, forms):
     """forms[k, i] = ⟨coefficients_k, φ_ik⟩. In the matrix way ``rows`` are loaded already."""
     forms[:] = 0.0
-    if centered:
+    if centered and is_large(X.shape[1], pairs):
+        load_block(X, start, rows)
+        count = min(BLOCK, X.shape[0] - start)
+        for k in range(reference.shape[0]):
+            _, V = kept(X.shape[1], k, rows)
+            large_form(count, coefficients[k], reference[k], rows, V, forms[k])
+    elif centered:
         for k in range(reference.shape[0]):
             load_rows(X, start, reference[k], has_norm, rows)
             single_form(coefficients[k], pairs, rows, rows, forms[k])
@@ -91,13 +109,16 @@ def statistics_vjp(
     """
     n_samples, n_features = X.shape
     n_padded = coefficients.shape[0]
-    rows, rows_bar, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
+    centered = factors.shape[0] > 0
+    large = centered and is_large(n_features, pairs)
+    keeps = large and X_bar.size > 0
+    rows = aligned(room_to_keep(n_features, n_components) if keeps else room(n_features))
+    rows_bar, tile = aligned(n_features + 2), aligned(4)
     mixed = aligned(2 * n_padded)  # γ, then s γ; below it u, then s b
     gamma, form = mixed[:n_padded], mixed[n_padded:]
     both = np.concatenate((sums_bar, coefficients))
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
-    centered = factors.shape[0] > 0
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             count = min(BLOCK, n_samples - start)
@@ -131,7 +152,12 @@ def statistics_vjp(
             if not X_bar.size:
                 continue
             rows_bar[:] = 0.0
-            if centered:
+            if large:
+                for k in range(n_components):
+                    Y, V = kept(n_features, k, rows)
+                    large_slope(gamma[k], sums_bar[k], V, rows_bar)
+                    large_pull_back(form[k], factors[k], Y, rows, rows_bar)
+            elif centered:
                 for k in range(n_components):
                     load_rows(X, start, origin[k], has_norm, rows)
                     single_pull_back(gamma[k], sums_bar[k], pairs, rows, rows_bar)
@@ -174,14 +200,17 @@ def statistics_jvp(
     """
     n_samples, n_features = X.shape
     n_padded = coefficients.shape[0]
-    rows, rows_dot, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
+    centered = factors.shape[0] > 0
+    large = centered and is_large(n_features, pairs)
+    rows, rows_dot, tile = aligned(room(n_features)), aligned(room(n_features)), aligned(4)
+    V = aligned(room(n_features) if large else 0)
     gamma, form = aligned(n_padded), aligned(n_padded)
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, moved, unit = np.empty(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
-    centered = factors.shape[0] > 0
     for segment in range(bounds.size - 1):
         sums = sums_dot[segment]
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
+            count = min(BLOCK, n_samples - start)
             block_logits(
                 X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma
             )
@@ -193,7 +222,13 @@ def statistics_jvp(
                 X, start, reference, centered, coefficients_dot, pairs, has_norm, rows, tile, form
             )
             if X_dot.size:
-                if centered:
+                if large:
+                    load_tangent_rows(X_dot, start, False, rows, rows_dot)
+                    for k in range(n_components):
+                        point, eta = reference[k], coefficients[k]
+                        large_form(count, eta, point, rows, V, log_density)
+                        large_moved_form(eta, V, n_features, rows_dot, form[k])
+                elif centered:
                     for k in range(n_components):
                         load_rows(X, start, reference[k], has_norm, rows)
                         load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
@@ -212,7 +247,10 @@ def statistics_jvp(
             add_sums(X, start, origin, centered, pairs, has_norm, form, rows, tile, sums)
             if not X_dot.size:
                 continue
-            if centered:
+            if large:
+                for k in range(n_components):
+                    large_moved_sums(count, gamma[k], origin[k], rows, rows_dot, sums[k])
+            elif centered:
                 for k in range(n_components):
                     load_rows(X, start, origin[k], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
