@@ -20,14 +20,17 @@ from .blocks import (
     weighted_sums,
 )
 from .compilation import inner, kernel
-from .large import is_large, kept, large_logits, large_sums, load_block, room
+from .large import is_large, kept, large_logits, large_sums, room
 
 
 @inner
 def block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, logits):
     n_centered = factors.shape[0]
-    if n_centered and is_large(X.shape[1], pairs):
-        load_block(X, start, rows)
+    large = n_centered and is_large(X.shape[1], pairs)
+    if large or not n_centered:
+        point = np.zeros(X.shape[1]) if large else reference[0]
+        load_rows(X, start, point, has_norm, rows)
+    if large:
         count = min(BLOCK, X.shape[0] - start)
         for k in range(n_centered):
             Y, _ = kept(X.shape[1], k, rows)
@@ -36,16 +39,14 @@ def block_logits(X, start, reference, coefficients, factors, pairs, has_norm, ro
         constants = coefficients[:n_centered, 0]
         centered_logits(X, start, reference, factors, constants, rows, logits)
     else:
-        load_rows(X, start, reference[0], has_norm, rows)
         logits[:] = 0.0
         linear_forms(coefficients, pairs, rows, rows, tile, logits)
 
 
 @inner
 def add_sums(X, start, reference, centered, pairs, has_norm, weights, rows, tile, sums):
-    """sums[k] += Σ_i weights[k, i] φ(x_i - reference_k)."""
+    """sums[k] += Σ_i weights[k, i] φ(x_i - reference_k), of rows that `block_logits` loaded."""
     if centered and is_large(X.shape[1], pairs):
-        load_block(X, start, rows)
         count = min(BLOCK, X.shape[0] - start)
         for k in range(reference.shape[0]):
             large_sums(count, weights[k], reference[k], rows, sums[k])
@@ -158,10 +159,12 @@ def assigned_statistics(
     rows, tile = aligned(room(n_features)), aligned(4)
     gamma = aligned(sums.shape[1])
     gamma[:] = 0.0
+    large = reference.shape[0] > 1 and is_large(n_features, pairs)
+    point = np.zeros(n_features) if large else reference[0]
     weight = np.empty(BLOCK)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            load_rows(X, start, reference[0], has_norm, rows)
+            load_rows(X, start, point, has_norm, rows)
             load_weights(sample_weight, start, n_samples, weight)
             count = min(BLOCK, n_samples - start)
             for k in range(n_components):

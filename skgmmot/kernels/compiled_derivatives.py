@@ -37,7 +37,6 @@ from .large import (
     large_moved_sums,
     large_pull_back,
     large_slope,
-    load_block,
     room,
     room_to_keep,
 )
@@ -45,10 +44,9 @@ from .large import (
 
 @inner
 def _forms(X, start, reference, centered, coefficients, pairs, has_norm, rows, tile, forms):
-    """forms[k, i] = ⟨coefficients_k, φ_ik⟩. In the matrix way ``rows`` are loaded already."""
+    """forms[k, i] = ⟨coefficients_k, φ_ik⟩. ``rows`` are as `block_logits` left them."""
     forms[:] = 0.0
     if centered and is_large(X.shape[1], pairs):
-        load_block(X, start, rows)
         count = min(BLOCK, X.shape[0] - start)
         for k in range(reference.shape[0]):
             _, V = kept(X.shape[1], k, rows)

@@ -13,14 +13,14 @@ product. Here rows are multiplied by tiles that stay in registers, and triangles
 triangles cost: four rows of a product by four rows of Z (`_four_rows`), and three rows of a sum by
 four (`_triangle`, whose twelve sums leave registers for what they are made of).
 
-The block is transposed once for all components (`load_block`), as it is: what is subtracted after
-that is each component's own point, in one rounding. Where samples are to get a cotangent, Y and V
+The block is loaded once for all components, about zero: what is subtracted after that is each
+component's own point, in one rounding. Where samples are to get a cotangent, Y and V
 of all components are kept from logits and forms to the pull-back.
 """
 
 import numpy as np
 
-from .blocks import BLOCK, load_rows
+from .blocks import BLOCK
 from .compilation import inner
 
 LARGE = 64  # features, from which this is faster than the matrix way
@@ -71,12 +71,6 @@ def kept(n_features, k, rows):
     size = _padded(n_features)
     first = room(n_features) + 2 * k * size
     return rows[first : first + size], rows[first + size : first + 2 * size]
-
-
-@inner
-def load_block(X, start, rows):
-    """The block about no point at all."""
-    load_rows(X, start, np.zeros(X.shape[1]), False, rows)
 
 
 @inner
@@ -162,15 +156,12 @@ def large_logits(count, mean, factor, constant, rows, all_Y, logits):
     panel = np.zeros((n_features + 3, 4))
     logits[:] = 0.0
     for a in range(0, n_features, 4):
-        if a + 4 <= n_features:  # U is zero below its diagonal
-            for b in range(a + 4):
-                for p in range(4):
-                    panel[b, p] = factor[b, a + p]
-        else:
+        columns = min(4, n_features - a)
+        if columns < 4:
             panel[:] = 0.0
-            for b in range(n_features):
-                for p in range(n_features - a):
-                    panel[b, p] = factor[b, a + p]
+        for b in range(a + columns):  # U is zero below its diagonal
+            for p in range(columns):
+                panel[b, p] = factor[b, a + p]
         _four_rows(panel, 0, a + 4, Z, Y)
         for p in range(4):
             for i in range(BLOCK):
