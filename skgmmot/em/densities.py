@@ -18,7 +18,7 @@ import numpy as np
 
 from ..parameters import MixtureParameters
 from ..samples import samples_of
-from .ways import LARGEST_CANCELLATION, feature_sizes
+from .ways import LARGEST_CANCELLATION, feature_sizes, is_faster_centered
 
 # At temperatures above this, log-likelihoods are so close to zero that they are evaluated apart,
 # component by component: the temperature times their rounding is the error of the bound.
@@ -69,6 +69,8 @@ def _by_row(method, em_map, theta):
         if not theta.weights.all():
             means = np.where(theta.weights[:, None] > 0, theta.means, center)
             theta = replace(theta, means=means)
+        if is_faster_centered(em_map.family.features(theta.n_features)):
+            return _centered(method, em_map, samples, theta, center)
         reach, matrix = _matrix_way(em_map, theta, center)
         lower, upper = center - reach, center + reach
         if (lower <= summary.lowest).all() and (summary.highest <= upper).all():

@@ -26,7 +26,7 @@ from ..samples.interface import Logits
 from .data import Data
 from .densities import HOT, log_density
 from .e_steps import SOFTMAX, Balance, Softmax
-from .ways import LARGEST_CANCELLATION, feature_sizes, inaccurate
+from .ways import LARGEST_CANCELLATION, feature_sizes, inaccurate, is_faster_centered
 
 # Colder than this is as cold as this: assignments are hard, and no logit overflows.
 _COLDEST = 1e-100
@@ -129,8 +129,13 @@ class EMMap:
         return self.family.precisions(theta.covariances, theta.n_features)
 
     def logits(self, theta, precisions=None):
-        """Logits of θ, for each component in the matrix way if it is accurate on these data."""
+        """Logits of θ, for each component in the matrix way if it is accurate on these data.
+
+        The centered way is accurate always, so it is taken also where it is the faster one.
+        """
         precisions = precisions or self.precisions(theta)
+        if is_faster_centered(self.family.features(theta.n_features)):
+            return self.natural(theta, precisions, None)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not accurate
             logits = self.natural(theta, precisions, self.data.center)
             hidden = self.family.hidden_magnitude(precisions.inverses, self.data.summary.reach)

@@ -10,6 +10,15 @@ import numpy as np
 _MATRIX_WAY_ERROR = 1e-10
 LARGEST_CANCELLATION = _MATRIX_WAY_ERROR / (np.finfo(np.float64).eps / 2)
 
+# From so many features on, quadratic features cost less about the means (`kernels/large.py`).
+_MANY_FEATURES = 64
+
+
+def is_faster_centered(features):
+    """Whether logits in these features are faster about the components' means."""
+    d = features.n_features
+    return d >= _MANY_FEATURES and 2 * features.size > d * d
+
 
 def feature_sizes(features, reach):
     """Largest sizes of the features of samples within ``reach`` (n_features,) of the reference."""

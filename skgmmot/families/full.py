@@ -15,11 +15,14 @@ from ..kernels.small_matrices import (
     quadratic_coefficients,
     quadratic_pull_back,
 )
+from ..numerics import cholesky
 from ..numerics.packing import packing, unpack
 from ..parameters import MixtureParameters
 from ..samples.interface import features_with
 from .base import LOST_SHARE, Family, keep_lost
 from .covariances import Precisions, collapsed
+
+_WORTH_LAPACK = 256  # features: from here on it is faster than what stands among the kernels
 
 
 @lru_cache(maxsize=128)
@@ -112,7 +115,8 @@ class Full(Family):
             batch = batch.copy()
         lower, inverses = np.empty((2, *batch.shape))
         log_det = np.empty(len(batch))
-        if precisions(batch, lower, inverses, log_det) >= 0:
+        fill = precisions if n_features < _WORTH_LAPACK else cholesky.precisions
+        if fill(batch, lower, inverses, log_det) >= 0:
             finite = np.isfinite(batch).all(axis=(1, 2))
             smallest = np.where(finite, 0.0, np.nan)
             if finite.all():

@@ -25,6 +25,7 @@ from .blocks import (
 )
 from .compilation import inner, kernel
 from .elementary import log
+from .large import is_large, kept_products, large_logits, large_sums, n_rows_for
 from .pruned import gathered, members_of, narrowed, padded, room_for, scatter
 
 _TINY = np.finfo(np.float64).tiny
@@ -32,13 +33,26 @@ _TINY = np.finfo(np.float64).tiny
 
 @inner
 def block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, logits):
-    """The logits of a block; its rows about the common point are left loaded if all are near."""
-    n_padded = coefficients.shape[0] - factors.shape[0]
+    """The logits of a block.
+
+    Its rows are left loaded about the common point if all components are near; about the origin if
+    all are apart and there are many features (`large`).
+    """
+    n_apart = factors.shape[0]
+    n_padded = coefficients.shape[0] - n_apart
     if n_padded:
         load_rows(X, start, reference[0], has_norm, rows)
         logits[:n_padded] = 0.0
         linear_forms(coefficients[:n_padded], pairs, rows, rows, tile, logits)
-    if factors.shape[0]:
+    elif is_large(X.shape[1], pairs):
+        load_rows(X, start, np.zeros(X.shape[1]), has_norm, rows)
+        count = min(BLOCK, X.shape[0] - start)
+        for k in range(n_apart):
+            Y, _ = kept_products(X.shape[1], k, rows)
+            constant, point = coefficients[k, 0], reference[1 + k]
+            large_logits(count, point, factors[k], constant, rows, Y, logits[k])
+        return
+    if n_apart:
         constants = coefficients[n_padded:, 0]
         centered_logits(X, start, reference[1:], factors, constants, rows, logits[n_padded:])
 
@@ -52,6 +66,11 @@ def add_sums(X, start, reference, pairs, has_norm, weights, rows, tile, sums):
         if n_apart:
             load_rows(X, start, reference[0], has_norm, rows)
         weighted_sums(weights, pairs, rows, rows, tile, sums[:n_padded])
+    elif is_large(X.shape[1], pairs):
+        count = min(BLOCK, X.shape[0] - start)
+        for k in range(n_apart):
+            large_sums(count, weights[k], reference[1 + k], rows, sums[k])
+        return
     for k in range(n_apart):
         load_rows(X, start, reference[1 + k], has_norm, rows)
         single_sums(weights[n_padded + k], pairs, rows, rows, sums[n_padded + k])
@@ -84,7 +103,7 @@ def statistics(
     """
     n_samples, n_features = X.shape
     n_apart = factors.shape[0]
-    rows, tile = aligned(n_features + 2), aligned(4)
+    rows, tile = aligned(n_rows_for(n_features)), aligned(4)
     room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight = np.empty(BLOCK)
     own, own_sums = room_for(starts, coefficients), room_for(starts, coefficients)
@@ -139,7 +158,7 @@ def overlaps(
     """
     n_samples, n_features = X.shape
     n_apart = factors.shape[0]
-    rows, tile = aligned(n_features + 2), aligned(4)
+    rows, tile = aligned(n_rows_for(n_features)), aligned(4)
     room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     weighted = np.empty(BLOCK)
@@ -181,7 +200,7 @@ def assigned_statistics(
     """Add S_k = Σ_i s_i γ_ik φ(x_i - reference_k) for given responsibilities, by segment."""
     n_samples, n_features = X.shape
     n_components = responsibilities.shape[1]
-    rows, tile = aligned(n_features + 2), aligned(4)
+    rows, tile = aligned(n_rows_for(n_features)), aligned(4)
     gamma = aligned(sums.shape[1])
     gamma[:] = 0.0
     weight = np.empty(BLOCK)
@@ -224,8 +243,8 @@ def densities(
     """
     n_samples, n_features = X.shape
     n_apart = factors.shape[0]
+    rows, tile = aligned(n_rows_for(n_features)), aligned(4)
     n_components = n_near + n_apart
-    rows, tile = aligned(n_features + 2), aligned(4)
     room, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
     own, everyone = room_for(starts, coefficients), np.arange(n_components)

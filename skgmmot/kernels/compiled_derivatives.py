@@ -30,6 +30,17 @@ from .blocks import (
 )
 from .compilation import inner, kernel
 from .compiled import add_sums, block_logits
+from .large import (
+    is_large,
+    kept_products,
+    large_form,
+    large_moved_form,
+    large_moved_sums,
+    large_pull_back,
+    large_slope,
+    n_rows_for,
+    n_rows_to_keep,
+)
 from .pruned import gathered, members_of, room_for, scatter
 
 
@@ -43,6 +54,12 @@ def _forms(X, start, reference, coefficients, pairs, has_norm, rows, tile, forms
         if n_apart:
             load_rows(X, start, reference[0], has_norm, rows)
         linear_forms(coefficients[:n_padded], pairs, rows, rows, tile, forms)
+    elif is_large(X.shape[1], pairs):
+        count = min(BLOCK, X.shape[0] - start)
+        for k in range(n_apart):
+            _, V = kept_products(X.shape[1], k, rows)
+            large_form(count, coefficients[k], reference[1 + k], rows, V, forms[k])
+        return
     for k in range(n_padded, forms.shape[0]):
         load_rows(X, start, reference[1 + k - n_padded], has_norm, rows)
         single_form(coefficients[k], pairs, rows, rows, forms[k])
@@ -104,7 +121,10 @@ def statistics_vjp(
     """
     n_samples, n_features = X.shape
     n_rows, n_apart = coefficients.shape[0], factors.shape[0]
-    rows, rows_bar, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
+    large = n_rows == n_apart and is_large(n_features, pairs)
+    keeps = large and X_bar.size > 0
+    rows = aligned(n_rows_to_keep(n_features, n_apart) if keeps else n_rows_for(n_features))
+    rows_bar, tile = aligned(n_features + 2), aligned(4)
     room = aligned(2 * n_rows)  # γ, then s γ; below it u, then s b
     everything = np.concatenate((sums_bar, coefficients))
     own, own_sums = room_for(starts, everything), room_for(starts, coefficients)
@@ -161,6 +181,11 @@ def statistics_vjp(
                     _pull_squared_norm(n_features, rows, rows_bar)
             for k in range(n_apart):
                 row = n_padded + k
+                if large:
+                    Y, V = kept_products(n_features, k, rows)
+                    large_slope(gamma[k], sums_bar[k], V, rows_bar)
+                    large_pull_back(form[k], factors[k], Y, rows, rows_bar)
+                    continue
                 load_rows(X, start, origin[1 + k], has_norm, rows)
                 single_pull_back(gamma[row], U[row], pairs, rows, rows_bar)
                 if has_norm:
@@ -200,7 +225,10 @@ def statistics_jvp(
     """
     n_samples, n_features = X.shape
     n_rows, n_apart = coefficients.shape[0], factors.shape[0]
-    rows, rows_dot, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
+    large = n_rows == n_apart and is_large(n_features, pairs)
+    rows, tile = aligned(n_rows_for(n_features)), aligned(4)
+    rows_dot = aligned(n_rows_for(n_features))
+    V = aligned(n_rows_for(n_features) if large else 0)
     room, form_room = aligned(n_rows), aligned(n_rows)
     own, own_dot = room_for(starts, coefficients), room_for(starts, coefficients)
     own_sums = room_for(starts, coefficients)
@@ -208,6 +236,7 @@ def statistics_jvp(
     weight, moved, unit = np.empty(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
+            count = min(BLOCK, n_samples - start)
             eta, eta_dot, sums, n_own = coefficients, coefficients_dot, sums_dot[segment], n_near
             gamma, form = room, form_room
             members = members_of(start, starts, active)
@@ -231,8 +260,14 @@ def statistics_jvp(
                     near = eta[:n_padded]
                     linear_forms(near, pairs, rows_dot, rows, tile, form)
                     linear_forms(near, pairs, rows, rows_dot, tile, form)
+                if large:
+                    load_tangent_rows(X_dot, start, False, rows, rows_dot)
                 for k in range(n_apart):
                     row = n_padded + k
+                    if large:
+                        large_form(count, eta[k], reference[1 + k], rows, V, log_density)
+                        large_moved_form(eta[k], V, n_features, rows_dot, form[k])
+                        continue
                     load_rows(X, start, reference[1 + k], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
                     single_form(eta[row], pairs, rows_dot, rows, form[row])
@@ -254,6 +289,9 @@ def statistics_jvp(
             if X_dot.size:
                 for k in range(n_apart):
                     row = n_padded + k
+                    if large:
+                        large_moved_sums(count, gamma[k], origin[1 + k], rows, rows_dot, sums[k])
+                        continue
                     load_rows(X, start, origin[1 + k], has_norm, rows)
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
                     single_sums(gamma[row], pairs, rows_dot, rows, sums[row])
