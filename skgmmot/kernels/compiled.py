@@ -20,7 +20,7 @@ from .blocks import (
     weighted_sums,
 )
 from .compilation import inner, kernel
-from .pruned import gathered, members_of, narrowed, padded, room_for, scatter
+from .pruned import gathered, narrowed, padded, range_of, scatter
 
 
 @inner
@@ -55,11 +55,8 @@ def statistics(
     pairs,
     has_norm,
     n_components,
-    starts,
-    active,
-    cuts,
+    lists,
     origin,
-    kept,
     bounds,
     sums,
     log_likelihood,
@@ -74,21 +71,22 @@ def statistics(
     rows, tile = aligned(n_features + 2), aligned(4)
     room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight = np.empty(BLOCK)
-    own, own_sums = room_for(starts, coefficients), room_for(starts, coefficients)
-    chosen = np.empty(n_components, np.int64)
+    if lists is not None:
+        _, starts, active, cuts, kept = lists
+        own, own_sums = np.empty_like(coefficients), np.empty_like(coefficients)
+        chosen = np.empty(n_components, np.int64)
     for segment in range(bounds.size - 1):
         total = 0.0
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             gamma, eta, part, n_own = room, coefficients, sums[segment], n_components
-            members = members_of(start, starts, active)
-            if members.size:
-                eta = gathered(coefficients, members, own)
+            if lists is not None:
+                listed = range_of(start, starts)
+                eta = gathered(coefficients, active[listed], own)
                 gamma = room[: len(eta)]
             block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
-            if members.size:
-                listed = slice(starts[start // BLOCK], starts[start // BLOCK + 1])
+            if lists is not None:
                 members = narrowed(
-                    members, cuts[listed], gamma, kept[listed], certificate[segment], chosen
+                    active[listed], cuts[listed], gamma, kept[listed], certificate[segment], chosen
                 )
                 n_own = members.size
                 gamma, part = room[: padded(n_own)], own_sums[: padded(n_own)]
@@ -109,7 +107,7 @@ def statistics(
                 tile,
                 part,
             )
-            if members.size:
+            if lists is not None:
                 scatter(part, members, sums[segment])
         log_likelihood[segment] = total
 
@@ -124,8 +122,7 @@ def overlaps(
     pairs,
     has_norm,
     n_components,
-    starts,
-    active,
+    lists,
     bounds,
     sums,
     masses,
@@ -137,16 +134,17 @@ def overlaps(
     room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     weighted = np.empty(BLOCK)
-    own, everyone = room_for(starts, coefficients), np.arange(n_components)
+    everyone = np.arange(n_components)
+    if lists is not None:
+        _, starts, active, _, _ = lists
+        own = np.empty_like(coefficients)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            gamma, eta = room, coefficients
-            members = members_of(start, starts, active)
-            if members.size:
+            gamma, eta, members = room, coefficients, everyone
+            if lists is not None:
+                members = active[range_of(start, starts)]
                 eta = gathered(coefficients, members, own)
                 gamma = room[: len(eta)]
-            else:
-                members = everyone
             block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
             load_weights(sample_weight, start, n_samples, weight)
             softmax(members.size, unit, gamma, log_density)
@@ -208,10 +206,7 @@ def densities(
     pairs,
     has_norm,
     n_components,
-    starts,
-    active,
-    cuts,
-    order,
+    lists,
     bounds,
     log_density,
     responsibilities,
@@ -226,41 +221,42 @@ def densities(
     rows, tile = aligned(n_features + 2), aligned(4)
     room, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
-    own, everyone = room_for(starts, coefficients), np.arange(n_components)
-    places, chosen = np.arange(BLOCK), np.empty(n_components, np.int64)
-    kept, certificate = np.empty(n_components, np.bool_), np.zeros(n_components)
+    everyone = np.arange(n_components)
+    if lists is not None:
+        order, starts, active, cuts, kept = lists
+        own, chosen = np.empty_like(coefficients), np.empty(n_components, np.int64)
+        certificate = np.zeros(n_components)
     for start in range(bounds[0], bounds[-1], BLOCK):
         count = min(BLOCK, n_samples - start)
-        gamma, eta = room, coefficients
-        members = members_of(start, starts, active)
-        if members.size:
-            eta = gathered(coefficients, members, own)
+        gamma, eta, members = room, coefficients, everyone
+        if lists is not None:
+            listed = range_of(start, starts)
+            eta = gathered(coefficients, active[listed], own)
             gamma = room[: len(eta)]
-        else:
-            members = everyone
-        for i in range(count):
-            places[i] = order[start + i] if order.size else start + i
         block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
-        if starts.size:
-            own_cuts = cuts[starts[start // BLOCK] : starts[start // BLOCK + 1]]
-            members = narrowed(members, own_cuts, gamma, kept, certificate, chosen)
+        if lists is not None:
+            members = narrowed(
+                active[listed], cuts[listed], gamma, kept[listed], certificate, chosen
+            )
             gamma = room[: padded(members.size)]
         if labels.size:
             for i in range(count):
+                place = start + i if lists is None else order[start + i]
                 best = 0
                 for k in range(1, members.size):
                     if gamma[k, i] > gamma[best, i]:
                         best = k
-                labels[places[i]] = members[best]
+                labels[place] = members[best]
         if log_density.size or responsibilities.size:
             softmax(members.size, unit, gamma, log_sum)
         if log_density.size:
             for i in range(count):
-                log_density[places[i]] = log_sum[i]
+                log_density[start + i if lists is None else order[start + i]] = log_sum[i]
         if responsibilities.size:
             for k in range(members.size):
                 for i in range(count):
-                    responsibilities[places[i], members[k]] = gamma[k, i]
+                    place = start + i if lists is None else order[start + i]
+                    responsibilities[place, members[k]] = gamma[k, i]
 
 
 @kernel

@@ -29,7 +29,7 @@ from .blocks import (
 )
 from .compilation import inner, kernel
 from .compiled import add_sums, block_logits
-from .pruned import gathered, members_of, room_for, scatter
+from .pruned import gathered, range_of, scatter
 
 
 @inner
@@ -76,11 +76,9 @@ def statistics_vjp(
     pairs,
     has_norm,
     n_components,
-    starts,
-    active,
+    lists,
     origin,
     sums_bar,
-    order,
     bounds,
     coefficients_bar,
     X_bar,
@@ -100,18 +98,18 @@ def statistics_vjp(
     rows, rows_bar, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
     room = aligned(2 * n_padded)  # γ, then s γ; below it u, then s b
     everything = np.concatenate((sums_bar, coefficients))
-    own, own_sums = room_for(starts, everything), room_for(starts, coefficients)
+    if lists is not None:
+        order, starts, active, _, _ = lists
+        own, own_sums = np.empty_like(everything), np.empty_like(coefficients)
     log_density, mean = aligned(1)[0], aligned(1)[0]
-    weight, unit, places = np.empty(BLOCK), np.ones(BLOCK), np.arange(BLOCK)
+    weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     centered = factors.shape[0] > 0
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             count = min(BLOCK, n_samples - start)
-            for i in range(count):
-                places[i] = order[start + i] if order.size else start + i
             both, n_own = everything, n_components
-            members = members_of(start, starts, active)
-            if members.size:
+            if lists is not None:
+                members = active[range_of(start, starts)]
                 U, n_own = gathered(sums_bar, members, own), members.size
                 eta = gathered(coefficients, members, own[len(U) :])
                 both = own[: 2 * len(U)]
@@ -125,18 +123,18 @@ def statistics_vjp(
             _center_forms(n_own, gamma, form, mean)
             if weight_bar.size:
                 for i in range(count):
-                    weight_bar[places[i]] += mean[i]
+                    weight_bar[start + i if lists is None else order[start + i]] += mean[i]
             for k in range(n_own):
                 for i in range(BLOCK):
                     gamma[k, i] *= weight[i]
                     form[k, i] *= gamma[k, i]
             if coefficients_bar.size:
                 part = coefficients_bar[segment]
-                if members.size:
+                if lists is not None:
                     part = own_sums[:half]
                     part[:] = 0.0
                 add_sums(X, start, reference, centered, pairs, has_norm, form, rows, tile, part)
-                if members.size:
+                if lists is not None:
                     scatter(part, members, coefficients_bar[segment])
             if not X_bar.size:
                 continue
@@ -158,7 +156,8 @@ def statistics_vjp(
             for first in range(0, count, 8):  # as in `load_rows`
                 for a in range(n_features):
                     for i in range(first, min(first + 8, count)):
-                        X_bar[places[i], a] += rows_bar[1 + a, i]
+                        place = start + i if lists is None else order[start + i]
+                        X_bar[place, a] += rows_bar[1 + a, i]
 
 
 @kernel
@@ -171,8 +170,7 @@ def statistics_jvp(
     pairs,
     has_norm,
     n_components,
-    starts,
-    active,
+    lists,
     origin,
     coefficients_dot,
     X_dot,
@@ -188,8 +186,10 @@ def statistics_jvp(
     n_padded = coefficients.shape[0]
     rows, rows_dot, tile = aligned(n_features + 2), aligned(n_features + 2), aligned(4)
     room, form_room = aligned(n_padded), aligned(n_padded)
-    own, own_dot = room_for(starts, coefficients), room_for(starts, coefficients)
-    own_sums = room_for(starts, coefficients)
+    if lists is not None:
+        _, starts, active, _, _ = lists
+        own, own_dot = np.empty_like(coefficients), np.empty_like(coefficients)
+        own_sums = np.empty_like(coefficients)
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, moved, unit = np.empty(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
     centered = factors.shape[0] > 0
@@ -202,8 +202,8 @@ def statistics_jvp(
                 n_components,
             )
             gamma, form, sums = room, form_room, sums_dot[segment]
-            members = members_of(start, starts, active)
-            if members.size:
+            if lists is not None:
+                members = active[range_of(start, starts)]
                 eta, n_own = gathered(coefficients, members, own), members.size
                 eta_dot = gathered(coefficients_dot, members, own_dot)
                 gamma, form, sums = room[: len(eta)], form_room[: len(eta)], own_sums[: len(eta)]
@@ -241,5 +241,5 @@ def statistics_jvp(
             elif X_dot.size:
                 weighted_sums(gamma, pairs, rows_dot, rows, tile, sums)
                 weighted_sums(gamma, pairs, rows, rows_dot, tile, sums)
-            if members.size:
+            if lists is not None:
                 scatter(sums, members, sums_dot[segment])
