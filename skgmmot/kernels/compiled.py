@@ -26,7 +26,7 @@ from .blocks import (
 from .compilation import inner, kernel
 from .elementary import log
 from .large import is_large, kept_products, large_logits, large_sums, n_rows_for
-from .pruned import gathered, members_of, narrowed, padded, room_for, scatter
+from .pruned import gathered, narrowed, padded, range_of, scatter
 
 _TINY = np.finfo(np.float64).tiny
 
@@ -86,11 +86,8 @@ def statistics(
     pairs,
     has_norm,
     n_near,
-    starts,
-    active,
-    cuts,
+    lists,
     origin,
-    kept,
     bounds,
     sums,
     log_likelihood,
@@ -106,21 +103,22 @@ def statistics(
     rows, tile = aligned(n_rows_for(n_features)), aligned(4)
     room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight = np.empty(BLOCK)
-    own, own_sums = room_for(starts, coefficients), room_for(starts, coefficients)
-    chosen = np.empty(n_near, np.int64)
+    if lists is not None:
+        _, starts, active, cuts, kept = lists
+        own, own_sums = np.empty_like(coefficients), np.empty_like(coefficients)
+        chosen = np.empty(n_near, np.int64)
     for segment in range(bounds.size - 1):
         total = 0.0
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             gamma, eta, part, n_own = room, coefficients, sums[segment], n_near
-            members = members_of(start, starts, active)
-            if members.size:
-                eta = gathered(coefficients, members, own)
+            if lists is not None:
+                listed = range_of(start, starts)
+                eta = gathered(coefficients, active[listed], own)
                 gamma = room[: len(eta)]
             block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
-            if members.size:
-                listed = slice(starts[start // BLOCK], starts[start // BLOCK + 1])
+            if lists is not None:
                 members = narrowed(
-                    members, cuts[listed], gamma, kept[listed], certificate[segment], chosen
+                    active[listed], cuts[listed], gamma, kept[listed], certificate[segment], chosen
                 )
                 n_own = members.size
                 gamma, part = room[: padded(n_own)], own_sums[: padded(n_own)]
@@ -130,7 +128,7 @@ def statistics(
             for i in range(BLOCK):
                 total += weight[i] * log_density[i]
             add_sums(X, start, origin, pairs, has_norm, gamma, rows, tile, part)
-            if members.size:
+            if lists is not None:
                 scatter(part, members, sums[segment])
         log_likelihood[segment] = total
 
@@ -145,8 +143,7 @@ def overlaps(
     pairs,
     has_norm,
     n_near,
-    starts,
-    active,
+    lists,
     bounds,
     sums,
     masses,
@@ -162,16 +159,17 @@ def overlaps(
     room, log_density = aligned(coefficients.shape[0]), aligned(1)[0]
     weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     weighted = np.empty(BLOCK)
-    own, everyone = room_for(starts, coefficients), np.arange(n_near + n_apart)
+    everyone = np.arange(n_near + n_apart)
+    if lists is not None:
+        _, starts, active, _, _ = lists
+        own = np.empty_like(coefficients)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
-            gamma, eta, n_own = room, coefficients, n_near
-            members = members_of(start, starts, active)
-            if members.size:
+            gamma, eta, members, n_own = room, coefficients, everyone, n_near
+            if lists is not None:
+                members = active[range_of(start, starts)]
                 eta = gathered(coefficients, members, own)
                 gamma, n_own = room[: len(eta)], members.size
-            else:
-                members = everyone
             n_padded = gamma.shape[0] - n_apart
             block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
             load_weights(sample_weight, start, n_samples, weight)
@@ -225,10 +223,7 @@ def densities(
     pairs,
     has_norm,
     n_near,
-    starts,
-    active,
-    cuts,
-    order,
+    lists,
     bounds,
     log_density,
     is_completed,
@@ -247,34 +242,34 @@ def densities(
     n_components = n_near + n_apart
     room, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
-    own, everyone = room_for(starts, coefficients), np.arange(n_components)
-    places, chosen = np.arange(BLOCK), np.empty(n_components, np.int64)
-    kept, certificate = np.empty(n_components, np.bool_), np.zeros(n_components)
+    everyone = np.arange(n_components)
+    if lists is not None:
+        order, starts, active, cuts, kept = lists
+        own, chosen = np.empty_like(coefficients), np.empty(n_components, np.int64)
+        certificate = np.zeros(n_components)
     for start in range(bounds[0], bounds[-1], BLOCK):
         count = min(BLOCK, n_samples - start)
-        gamma, eta, n_own = room, coefficients, n_near
-        members = members_of(start, starts, active)
-        if members.size:
-            eta = gathered(coefficients, members, own)
+        gamma, eta, members, n_own = room, coefficients, everyone, n_near
+        if lists is not None:
+            listed = range_of(start, starts)
+            eta = gathered(coefficients, active[listed], own)
             gamma = room[: len(eta)]
-        else:
-            members = everyone
-        for i in range(count):
-            places[i] = order[start + i] if order.size else start + i
         block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
-        if starts.size:
-            own_cuts = cuts[starts[start // BLOCK] : starts[start // BLOCK + 1]]
-            members = narrowed(members, own_cuts, gamma, kept, certificate, chosen)
+        if lists is not None:
+            members = narrowed(
+                active[listed], cuts[listed], gamma, kept[listed], certificate, chosen
+            )
             gamma, n_own = room[: padded(members.size)], members.size
         n_padded = gamma.shape[0] - n_apart
         if labels.size:
             for i in range(count):
+                place = start + i if lists is None else order[start + i]
                 best, most = 0, gamma[0, i]
                 for k in range(1, members.size):
                     z = gamma[row_of(k, n_own, n_padded), i]
                     if z > most:
                         best, most = k, z
-                labels[places[i]] = members[best]
+                labels[place] = members[best]
         if log_density.size or responsibilities.size:
             softmax(n_own, n_padded, unit, gamma, log_sum)
         if is_completed:
@@ -284,12 +279,13 @@ def densities(
                     log_sum[i] += own_gamma[i] * log(max(own_gamma[i], _TINY))
         if log_density.size:
             for i in range(count):
-                log_density[places[i]] = log_sum[i]
+                log_density[start + i if lists is None else order[start + i]] = log_sum[i]
         if responsibilities.size:
             for k in range(members.size):
                 own_gamma = gamma[row_of(k, n_own, n_padded)]
                 for i in range(count):
-                    responsibilities[places[i], members[k]] = own_gamma[i]
+                    place = start + i if lists is None else order[start + i]
+                    responsibilities[place, members[k]] = own_gamma[i]
 
 
 @kernel

@@ -41,7 +41,7 @@ from .large import (
     n_rows_for,
     n_rows_to_keep,
 )
-from .pruned import gathered, members_of, room_for, scatter
+from .pruned import gathered, range_of, scatter
 
 
 @inner
@@ -100,11 +100,9 @@ def statistics_vjp(
     pairs,
     has_norm,
     n_near,
-    starts,
-    active,
+    lists,
     origin,
     sums_bar,
-    order,
     bounds,
     coefficients_bar,
     X_bar,
@@ -127,18 +125,18 @@ def statistics_vjp(
     rows_bar, tile = aligned(n_features + 2), aligned(4)
     room = aligned(2 * n_rows)  # γ, then s γ; below it u, then s b
     everything = np.concatenate((sums_bar, coefficients))
-    own, own_sums = room_for(starts, everything), room_for(starts, coefficients)
+    if lists is not None:
+        order, starts, active, _, _ = lists
+        own, own_sums = np.empty_like(everything), np.empty_like(coefficients)
     n_parts = 2 if n_apart else 1  # of γ and u that have to do with the common point
     log_density, mean = aligned(1)[0], aligned(1)[0]
-    weight, unit, places = np.empty(BLOCK), np.ones(BLOCK), np.arange(BLOCK)
+    weight, unit = np.empty(BLOCK), np.ones(BLOCK)
     for segment in range(bounds.size - 1):
         for start in range(bounds[segment], bounds[segment + 1], BLOCK):
             count = min(BLOCK, n_samples - start)
-            for i in range(count):
-                places[i] = order[start + i] if order.size else start + i
             both, n_own = everything, n_near
-            members = members_of(start, starts, active)
-            if members.size:
+            if lists is not None:
+                members = active[range_of(start, starts)]
                 U, n_own = gathered(sums_bar, members, own), members.size
                 eta = gathered(coefficients, members, own[len(U) :])
                 both = own[: 2 * len(U)]
@@ -153,7 +151,7 @@ def statistics_vjp(
             _center_forms(n_own, n_padded, gamma, form, mean)
             if weight_bar.size:
                 for i in range(count):
-                    weight_bar[places[i]] += mean[i]
+                    weight_bar[start + i if lists is None else order[start + i]] += mean[i]
             for k in range(n_own + n_apart):
                 row = row_of(k, n_own, n_padded)
                 for i in range(BLOCK):
@@ -161,11 +159,11 @@ def statistics_vjp(
                     form[row, i] *= gamma[row, i]
             if coefficients_bar.size:
                 part = coefficients_bar[segment]
-                if members.size:
+                if lists is not None:
                     part = own_sums[:half]
                     part[:] = 0.0
                 add_sums(X, start, reference, pairs, has_norm, form, rows, tile, part)
-                if members.size:
+                if lists is not None:
                     scatter(part, members, coefficients_bar[segment])
             if not X_bar.size:
                 continue
@@ -197,7 +195,8 @@ def statistics_vjp(
             for first in range(0, count, 8):  # as in `load_rows`
                 for a in range(n_features):
                     for i in range(first, min(first + 8, count)):
-                        X_bar[places[i], a] += rows_bar[1 + a, i]
+                        place = start + i if lists is None else order[start + i]
+                        X_bar[place, a] += rows_bar[1 + a, i]
 
 
 @kernel
@@ -210,8 +209,7 @@ def statistics_jvp(
     pairs,
     has_norm,
     n_near,
-    starts,
-    active,
+    lists,
     origin,
     coefficients_dot,
     X_dot,
@@ -230,8 +228,10 @@ def statistics_jvp(
     rows_dot = aligned(n_rows_for(n_features))
     V = aligned(n_rows_for(n_features) if large else 0)
     room, form_room = aligned(n_rows), aligned(n_rows)
-    own, own_dot = room_for(starts, coefficients), room_for(starts, coefficients)
-    own_sums = room_for(starts, coefficients)
+    if lists is not None:
+        _, starts, active, _, _ = lists
+        own, own_dot = np.empty_like(coefficients), np.empty_like(coefficients)
+        own_sums = np.empty_like(coefficients)
     log_density, mean = aligned(1)[0], aligned(1)[0]
     weight, moved, unit = np.empty(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
     for segment in range(bounds.size - 1):
@@ -239,8 +239,8 @@ def statistics_jvp(
             count = min(BLOCK, n_samples - start)
             eta, eta_dot, sums, n_own = coefficients, coefficients_dot, sums_dot[segment], n_near
             gamma, form = room, form_room
-            members = members_of(start, starts, active)
-            if members.size:
+            if lists is not None:
+                members = active[range_of(start, starts)]
                 eta, n_own = gathered(coefficients, members, own), members.size
                 eta_dot = gathered(coefficients_dot, members, own_dot)
                 gamma, form, sums = room[: len(eta)], form_room[: len(eta)], own_sums[: len(eta)]
@@ -296,5 +296,5 @@ def statistics_jvp(
                     load_tangent_rows(X_dot, start, has_norm, rows, rows_dot)
                     single_sums(gamma[row], pairs, rows_dot, rows, sums[row])
                     single_sums(gamma[row], pairs, rows, rows_dot, sums[row])
-            if members.size:
+            if lists is not None:
                 scatter(sums, members, sums_dot[segment])

@@ -16,6 +16,10 @@ distance of the block's samples,
 
 which is therefore a factor of it. A certificate adds up what was left out.
 
+Kernels take ``lists``: None where blocks need all components, for which they are compiled apart, or
+the order of the rows, where the list of each block starts, the lists, their cuts and room for
+flags.
+
 Of the components that are listed, those are left out in a second step whose logits, once they are
 known, say the same: exponentials and sums take most of the time. The greatest l_k(x_i) - max_j
 l_j(x_i) of the block takes the place of D_k.
@@ -34,27 +38,16 @@ _NEGLIGIBLE = 60.0  # this far below it, e^D is nothing
 
 
 @inner
-def members_of(start, starts, active):
-    """Numbers of the components that the block at ``start`` needs, rising.
-
-    None where there are no lists: then it needs all.
-    """
-    if starts.size == 0:
-        return active[:0]
+def range_of(start, starts):
+    """Where the list of the block at ``start`` stands."""
     block = start // BLOCK
-    return active[starts[block] : starts[block + 1]]
+    return slice(starts[block], starts[block + 1])
 
 
 @inner
 def padded(size):
     """The next multiple of the register tile."""
     return -(-size // TILE) * TILE
-
-
-@inner
-def room_for(starts, coefficients):
-    """Room for the coefficients, or sums, of a block's members; none where there are no lists."""
-    return np.empty((coefficients.shape[0] if starts.size else 0, coefficients.shape[1]))
 
 
 @inner

@@ -167,13 +167,16 @@ class CpuSamples:
 
     def statistics(self, logits, *, origin=None):
         """`Samples.statistics`."""
-        return self._with_certainty(logits, origin)[1]
-
-    def _with_certainty(self, logits, origin=None):
-        """The components that blocks need, for sums, and the statistics."""
         selection = self._pruning.selection(logits)
+        if selection.is_dense:
+            return self._statistics(logits, origin, selection)[0]
+        return self._with_certainty(logits, origin, selection)[1]
+
+    def _with_certainty(self, logits, origin, selection):
+        """The components that blocks need, for sums, and the statistics."""
         while True:
-            selection, found = self._statistics(logits, origin, selection)
+            found, certificate = self._statistics(logits, origin, selection)
+            selection = selection.narrowed(certificate)
             longer = self._pruning.longer(logits, selection, found.sums[:, 0])
             if longer is None:
                 return selection, found
@@ -181,26 +184,30 @@ class CpuSamples:
 
     def _certain(self, logits):
         """The components that blocks need, for sums."""
-        found = self._pruning.certain(logits)
-        return self._with_certainty(logits)[0] if found is None else found
+        known = self._pruning.certain(logits)
+        if known is not None:
+            return known
+        selection = self._pruning.selection(logits)
+        if selection.is_dense:
+            return selection
+        return self._with_certainty(logits, None, selection)[0]
 
     def _statistics(self, logits, origin, selection):
+        """Statistics, and the certificate of what of the lists was left out."""
         arguments, layout = self._arguments(logits, origin, selection)
-        arguments = (*arguments[:-1], selection.cuts, arguments[-1])
-        kept = np.zeros(len(selection.active), dtype=bool)
-        n_certified = len(selection.masses)
-        sums, log_likelihood, certificate = self._each_segment(
-            layout.shape,
-            lambda n_segments: (
-                np.zeros((n_segments, *layout.shape)),
-                np.zeros(n_segments),
-                np.zeros((n_segments, n_certified)),
-            ),
-            lambda bounds, *out: compiled.statistics(*arguments, kept, bounds, *out),
-        )
-        if n_certified:
-            selection = selection.narrowed(kept, _total(certificate))
-        return selection, Statistics(layout.of_rows(_total(sums)), _total(log_likelihood))
+
+        def allocate(n_segments):
+            buffers = np.zeros((n_segments, *layout.shape)), np.zeros(n_segments)
+            if selection.is_dense:
+                return buffers
+            return *buffers, np.zeros((n_segments, len(logits.coefficients)))
+
+        def task(bounds, sums, log_likelihood, certificate=None):
+            compiled.statistics(*arguments, bounds, sums, log_likelihood, certificate)
+
+        sums, log_likelihood, *certificate = self._each_segment(layout.shape, allocate, task)
+        statistics = Statistics(layout.of_rows(_total(sums)), _total(log_likelihood))
+        return statistics, *map(_total, certificate)
 
     def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
         """`Samples.statistics_jvp`."""
@@ -234,7 +241,7 @@ class CpuSamples:
             layout.shape,
             lambda n_segments: (np.zeros((n_segments, *layout.shape)) if wrt_logits else _NO_SUMS,),
             lambda bounds, out: compiled_derivatives.statistics_vjp(
-                *arguments, sums_bar, selection.order, bounds, out, X_bar, weight_bar
+                *arguments, sums_bar, bounds, out, X_bar, weight_bar
             ),
         )
         return layout.of_rows(_total(sums)) if wrt_logits else None
@@ -306,8 +313,7 @@ class CpuSamples:
     def _densities(self, logits, *out):
         selection = self._pruning.selection(logits, of_sums=False)
         arguments, layout = self._arguments(logits, None, selection)
-        # no weights, no origin
-        arguments = (*arguments[:1], *arguments[2:-1], selection.cuts, selection.order)
+        arguments = arguments[:1] + arguments[2:-1]  # no sample weights, no origin
         self._each_segment(
             layout.shape,
             lambda n_segments: (),
@@ -346,8 +352,7 @@ class CpuSamples:
             _pairs_of(logits.features),
             logits.features.has_squared_norm,
             layout.n_near,
-            selection.starts,
-            selection.active,
+            selection.lists,
             reference if origin is None else np.array(layout.points(origin), order="C"),
         )
         return arguments, layout

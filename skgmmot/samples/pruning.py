@@ -43,6 +43,7 @@ class Selection(NamedTuple):
         blocks need all components
     cuts : ndarray, logarithms of responsibilities below which those that are listed may be left
         out all the same
+    kept : ndarray of bool, those of the lists that statistics needed
     masses : ndarray of shape (n_components,), what N_k was taken for
     certificate : ndarray of shape (n_components,), bounds of what was left out, in units of what a
         single block may lose
@@ -53,6 +54,7 @@ class Selection(NamedTuple):
     starts: np.ndarray = _EVERYTHING
     active: np.ndarray = _EVERYTHING
     cuts: np.ndarray = _NO_NUMBERS
+    kept: np.ndarray = _NO_NUMBERS
     masses: np.ndarray = _NO_NUMBERS
     certificate: np.ndarray = _NO_NUMBERS
 
@@ -64,12 +66,19 @@ class Selection(NamedTuple):
         """The user's rows, in the order of the blocks."""
         return rows[self.order] if self.order.size else rows
 
-    def narrowed(self, kept, certificate):
-        """With those of the lists that were needed, and what else was left out."""
-        ends = np.concatenate([[0], np.cumsum(kept)])
+    @property
+    def lists(self):
+        """What kernels take of them."""
+        if self.is_dense:
+            return None
+        return self.order, self.starts, self.active, self.cuts, self.kept
+
+    def narrowed(self, certificate):
+        """With those of the lists that statistics kept, and what else these left out."""
+        ends = np.concatenate([[0], np.cumsum(self.kept)])
         return self._replace(
             starts=ends[self.starts],
-            active=self.active[kept],
+            active=self.active[self.kept],
             certificate=self.certificate + certificate,
         )
 
@@ -127,7 +136,8 @@ class Pruning:
         data, order, boxes, weights = self._ordered
         lists = bounds.needed(boxes, weights, masses, self._n_threads)
         starts, active, cuts, certificate = lists
-        return Selection(data, order, starts, active, cuts, masses, certificate)
+        kept = np.zeros(len(active), dtype=bool)
+        return Selection(data, order, starts, active, cuts, kept, masses, certificate)
 
     def longer(self, logits, selection, mass):
         """A selection with longer lists if the masses found show it to be needed, else None.

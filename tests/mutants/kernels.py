@@ -86,8 +86,8 @@ MUTANTS = {
         ),
         (
             "cotangents of weights overwritten",
-            "weight_bar[places[i]] += mean[i]",
-            "weight_bar[places[i]] = mean[i]",
+            "order[start + i]] += mean[i]",
+            "order[start + i]] = mean[i]",
             "samples/test_cpu_derivatives.py -k all_inputs",
         ),
         (
