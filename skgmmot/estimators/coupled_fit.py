@@ -12,8 +12,8 @@ from ..coupling.sweeps import maximize
 from ..em.em_map import EMMap
 from ..families import FULL, family_of
 from ..families.covariances import CollapsedComponentError
-from ..functions.mixture_transport import mixture_transport
 from ..numerics.threads import effective_n_threads
+from ..results.mixture_transport import transport_between
 from .callbacks import FitTasks, has_callbacks, with_callbacks
 from .coupled_starts import (
     best_of,
@@ -238,9 +238,9 @@ class CoupledFit:
         state = _reordered(evaluation.state, orders)
         pair = mixtures_of(state, problem.family)
         source, target = (self._mixture(theta, dtype) for theta in pair)
-        transport = exact = mixture_transport(*pair, reg=problem.reg, reg_m=problem.penalties)
+        transport = exact = transport_between(*pair, problem.reg, problem.penalties)
         if problem.reg > 0 or min(problem.penalties) < np.inf:
-            exact = mixture_transport(*pair)
+            exact = transport_between(*pair)
         likelihood = sum(
             cloud.step(theta).lower_bound
             for cloud, theta in zip((problem.source, problem.target), pair, strict=True)

@@ -5,7 +5,7 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..checks import as_real, checked_weights, counted
-from ..functions.mixture_transport import mixture_transport
+from ..results.mixture_transport import transport_between
 from .domains import rows_of_source, two_domains
 
 _SIDES = ("source", "target")
@@ -83,7 +83,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         """
         check_is_fitted(self)
         there = self.transport_
-        back = mixture_transport(there.target, there.source, reg=there.reg, reg_m=there.reg_m[::-1])
+        back = transport_between(there.target, there.source, there.reg, there.reg_m[::-1])
         return self._moved(X, sample_domain, back)
 
     def _moved(self, X, sample_domain, transport):

@@ -116,7 +116,7 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
             f"(here {reg:.3g}) and reg_m (here {penalties}) closer to the costs, of which the "
             f"largest is {C.max():.3g}.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     plan = np.zeros(costs.shape)
     plan[np.ix_(rows, columns)] = solved
@@ -334,6 +334,6 @@ def _converged(words, plan):
         f"The transport plan is not optimal and moves {plan.sum():.3g} of a mass of 1. POT "
         f"says: {words} The limit was {MAX_ITER} iterations.",
         ConvergenceWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     return False

@@ -30,7 +30,7 @@ MUTANTS = {
     "estimators/coupled_fit.py": [
         (
             "MW2 of the variant",
-            "            exact = mixture_transport(*pair)",
+            "            exact = transport_between(*pair)",
             "            pass",
             "estimators/test_coupled.py -k tutorial",
         ),
