@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..checks import as_real, checked_weights, counted
 from ..results.mixture_transport import transport_between
 from .domains import rows_of_source, two_domains
+from .state import warn_of
 
 _SIDES = ("source", "target")
 
@@ -83,7 +84,10 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         """
         check_is_fitted(self)
         there = self.transport_
-        back = transport_between(there.target, there.source, there.reg, there.reg_m[::-1])
+        back, complaints = transport_between(
+            there.target, there.source, there.reg, there.reg_m[::-1]
+        )
+        warn_of(complaints)
         return self._moved(X, sample_domain, back)
 
     def _moved(self, X, sample_domain, transport):

@@ -1,9 +1,12 @@
-"""What a fit leaves on its estimator: all of its own attributes, or those of the last fit.
+"""What a fit leaves: warnings, and on its estimator all attributes or those of the last fit.
 
 An estimator names the attributes that a fit of it sets as ``_of_fit``.
 """
 
+import warnings
 from contextlib import contextmanager
+
+from sklearn.exceptions import ConvergenceWarning
 
 _OF_INPUT = ("n_features_in_", "feature_names_in_")  # set by scikit-learn's validation
 
@@ -30,6 +33,12 @@ def forget_fit(estimator):
     Only where `keeping_last_fit` can bring it back. What is known of the input stays.
     """
     _forget(estimator, estimator._of_fit)
+
+
+def warn_of(complaints, stacklevel=3):
+    """Warn of each; at first sight the caller of the public method that calls this."""
+    for complaint in complaints:
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=stacklevel)
 
 
 def _forget(estimator, names):

@@ -1,6 +1,7 @@
 """Mixture-Wasserstein transport MW2 between two Gaussian mixtures."""
 
 from ..checks import as_parameters, checked_regularization
+from ..estimators.state import warn_of
 from ..results.mixture_transport import transport_between
 
 
@@ -75,6 +76,13 @@ def mixture_transport(a, b, *, reg=0.0, reg_m=None):
     array([[-1. ],
            [ 1.5]])
     """
+    transport, complaints = checked_transport(a, b, reg, reg_m)
+    warn_of(complaints)
+    return transport
+
+
+def checked_transport(a, b, reg, reg_m):
+    """`transport_between`, of what it checks first."""
     source, target = as_parameters(a, "a", dtype=None), as_parameters(b, "b", dtype=None)
     if source.n_features != target.n_features:
         raise ValueError(

@@ -269,7 +269,7 @@ class MixtureTransport:
 
 
 def transport_between(source, target, reg=0.0, penalties=BALANCED):
-    """The `MixtureTransport` of two mixtures, without a check of any input.
+    """The `MixtureTransport` of two mixtures that were checked, and what there is to warn of.
 
     Parameters
     ----------
@@ -282,6 +282,7 @@ def transport_between(source, target, reg=0.0, penalties=BALANCED):
     Returns
     -------
     transport : MixtureTransport
+    complaints : list of str
     """
     doubles = _in_double(source), _in_double(target)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -289,15 +290,18 @@ def transport_between(source, target, reg=0.0, penalties=BALANCED):
     if not SMALLEST_COST < costs.max() < LARGEST_COST:
         unit = unit_of_length(*doubles)
         costs = gaussian_costs(*doubles, unit)
-    plan, potentials, converged, value = optimal_plan(
+    solved = optimal_plan(
         doubles[0].weights, doubles[1].weights, costs, *_in_units(unit, reg, penalties)
     )
+    value, potentials, converged = solved.value, solved.potentials, solved.converged
     distance = unit * math.sqrt(value)
     if unit != 1.0:
         value, costs, *potentials = (part * unit * unit for part in (value, costs, *potentials))
-    return MixtureTransport(
-        source, target, value, distance, plan, costs, tuple(potentials), converged, reg, penalties
+        potentials = tuple(potentials)
+    transport = MixtureTransport(
+        source, target, value, distance, solved.plan, costs, potentials, converged, reg, penalties
     )
+    return transport, [] if converged else [solved.complaint]
 
 
 def _in_units(unit, reg, reg_m):
