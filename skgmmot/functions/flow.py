@@ -21,12 +21,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from ..checks import RANDOM_STATE, Interval, as_parameters
+from ..checks import (
+    RANDOM_STATE,
+    Interval,
+    as_parameters,
+    checked_mixtures,
+    checked_regularization,
+)
 from ..estimators.mixture import DifferentiableGaussianMixture
+from ..estimators.state import warn_of
 from ..families import family_of
 from ..parameters import MixtureParameters
-from .barycenter import checked_mixtures
-from .mixture_transport import mixture_transport
+from ..results.mixture_transport import transport_between
 
 # Decay of Adam's two averages (Kingma and Ba 2015).
 DECAY, DECAY_OF_SQUARES = 0.9, 0.999
@@ -189,6 +195,7 @@ def mixture_flow(
     """
     X = check_array(X, dtype=[np.float64, np.float32], copy=True, ensure_min_samples=2)
     targets, lam = _checked_targets(target, target_weights, X.shape[1])
+    reg, reg_m = checked_regularization(reg, reg_m)
     rng = check_random_state(random_state)
     if estimator is None:
         estimator = _default_estimator(X, targets, random_state)
@@ -204,14 +211,15 @@ def mixture_flow(
         if warm_start:
             fits.fit(mixture, X, moves=0)
             mixture.set_params(warm_start=True, max_iter=1 if follows else estimator.max_iter)
-        losses, descend = [], None
+        losses, descend, told = [], None, []
         for step in range(n_steps):
             whole = batch_size == len(X)
             rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
             batch = X[rows]
             fits.fit(mixture, batch, moves=step)
             with _blamed_on_the_flow(step):
-                loss, cotangent = _loss(mixture, targets, lam, reg, reg_m)
+                loss, cotangent, complaints = _loss(mixture, targets, lam, reg, reg_m)
+            told += complaints
             if callback is not None and callback(step, shown, mixture, loss):
                 break
             losses.append(loss)
@@ -223,8 +231,9 @@ def mixture_flow(
             descend(rows, gradient)
         fits.fit(mixture, X, moves=len(losses))
         with _blamed_on_the_flow(len(losses)):
-            losses.append(_loss(mixture, targets, lam, reg, reg_m)[0])
-    fits.report()
+            loss, _, complaints = _loss(mixture, targets, lam, reg, reg_m)
+        losses.append(loss)
+    warn_of(dict.fromkeys([*fits.complaints(), *told, *complaints]), stacklevel=4)
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
     return MixtureFlow(X, mixture, np.array(losses))
 
@@ -285,26 +294,26 @@ class _Fits:
             self.n_failures += 1
             self.residual = max(self.residual, mixture.residual_)
 
-    def report(self):
-        if self.n_failures and not self.silent:
-            warnings.warn(
-                f"EM did not converge in {self.n_failures} of {self.n_fits} fits of the flow: "
-                f"the largest residual is {self.residual:.3g}. Increase max_iter or residual_tol "
-                "of the estimator, or let mode='one_step' with warm_start=True follow the points.",
-                ConvergenceWarning,
-                stacklevel=4,  # above validate_params
-            )
+    def complaints(self):
+        if not self.n_failures or self.silent:
+            return []
+        return [
+            f"EM did not converge in {self.n_failures} of {self.n_fits} fits of the flow: the "
+            f"largest residual is {self.residual:.3g}. Increase max_iter or residual_tol of the "
+            "estimator, or let mode='one_step' with warm_start=True follow the points."
+        ]
 
 
 def _loss(mixture, targets, lam, reg, reg_m):
-    """Σ_j λ_j MW2²(θ, μ_j), or its variant, and its cotangent of θ."""
-    loss, parts = 0.0, (0.0, 0.0, 0.0)
+    """Σ_j λ_j MW2²(θ, μ_j), or its variant, its cotangent of θ, and what there is to warn of."""
+    loss, parts, complaints = 0.0, (0.0, 0.0, 0.0), []
     for target, weight in zip(targets, lam, strict=True):
-        transport = mixture_transport(mixture, target, reg=reg, reg_m=reg_m)
+        transport, words = transport_between(mixture.parameters_, target, reg, reg_m)
+        complaints += words
         loss += float(weight) * transport.value
         gradient = transport.gradient("source")
         parts = [total + weight * part for total, part in zip(parts, gradient, strict=True)]
-    return loss, MixtureParameters(*parts, mixture.covariance_type)
+    return loss, MixtureParameters(*parts, mixture.covariance_type), complaints
 
 
 def _default_rate(optimizer, loss):

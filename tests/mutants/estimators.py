@@ -30,8 +30,8 @@ MUTANTS = {
     "estimators/coupled_fit.py": [
         (
             "MW2 of the variant",
-            "            exact = mixture_transport(*pair)",
-            "            pass",
+            "if problem.reg > 0 or min(problem.penalties) < np.inf:",
+            "if False:",
             "estimators/test_coupled.py -k tutorial",
         ),
         (
