@@ -8,7 +8,7 @@ from .functions.flow import MixtureFlow, mixture_flow
 from .functions.mixture_transport import mixture_transport
 from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
 from .parameters import MixtureParameters
-from .results.mixture_transport import MixtureTransport
+from .results.transport_result import MixtureTransport
 
 __version__ = "0.1.0.dev0"
 

@@ -27,6 +27,7 @@ ROOMS = {
         "em",
         "transport",
         "families",
+        "samples",
         "numerics",
         "checks",
         "parameters",

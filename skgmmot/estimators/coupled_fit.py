@@ -20,7 +20,7 @@ from ..em.fit import Stopping
 from ..families import FULL, family_of
 from ..families.covariances import CollapsedComponentError
 from ..numerics.threads import effective_n_threads
-from ..results.mixture_transport import transport_between
+from ..results.transport_result import transport_between
 from .callbacks import FitTasks, has_callbacks, with_callbacks
 from .coupled_starts import (
     best_of,

@@ -5,7 +5,7 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_real, checked_rows, checked_weights, counted
-from ..results.mixture_transport import transport_between
+from ..results.transport_result import transport_between
 from .domains import rows_of_source, two_domains
 from .state import warn_of
 

@@ -6,7 +6,7 @@ from sklearn.utils._param_validation import validate_params
 
 from ..checks import N_JOBS, as_parameters, checked_regularization
 from ..estimators.state import warn_of
-from ..results.mixture_transport import transport_between
+from ..results.transport_result import transport_between
 from .mixture_transport import checked_transport
 
 # Pairs are handed to workers in batches: one alone takes less than its handing over.

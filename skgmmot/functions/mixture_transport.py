@@ -2,7 +2,7 @@
 
 from ..checks import as_parameters, checked_regularization
 from ..estimators.state import warn_of
-from ..results.mixture_transport import transport_between
+from ..results.transport_result import transport_between
 
 
 def mixture_transport(a, b, *, reg=0.0, reg_m=None):

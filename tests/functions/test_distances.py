@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from skgmmot.functions import distances as metrics
 from skgmmot.functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
 from skgmmot.functions.mixture_transport import mixture_transport
-from skgmmot.results.mixture_transport import transport_between
+from skgmmot.results.transport_result import transport_between
 from skgmmot.transport import interior_point
 
 

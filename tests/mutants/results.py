@@ -1,7 +1,7 @@
 """Mutants of what functions and estimators hand back."""
 
 MUTANTS = {
-    "results/mixture_transport.py": [
+    "results/transport_result.py": [
         (
             "gradient of the target with the source's penalty",
             "penalty = self.reg_m[side]",

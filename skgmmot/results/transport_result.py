@@ -14,14 +14,14 @@ order its own change does not count.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 
 from ..checks import checked_samples
 from ..families import family_of
-from ..parameters import MixtureParameters
+from ..parameters import MixtureParameters, in_dtype
 from ..transport.bures import EPS, gaussian_costs, gaussian_geodesics, unit_of_length
 from ..transport.maps import map_samples, moving_pairs, summed_maps
 from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
@@ -117,7 +117,7 @@ class MixtureTransport:
             mixture, other, plan = self.target, self.source, self.plan.T
         else:
             raise ValueError(f"wrt must be 'source' or 'target'; got {wrt!r}.")
-        moved, other = _in_double(mixture), _in_double(other)
+        moved, other = in_dtype(mixture, np.float64), in_dtype(other, np.float64)
         rows, columns = moving_pairs(plan)
         mass = plan[rows, columns][:, None]
         means = np.zeros(moved.means.shape)
@@ -129,7 +129,7 @@ class MixtureTransport:
         cotangent = MixtureParameters(
             self._weight_gradient(wrt), means, covariances, moved.covariance_type
         )
-        return _astype(cotangent, mixture.means.dtype)
+        return in_dtype(cotangent, mixture.means.dtype)
 
     def _weight_gradient(self, wrt):
         """Slopes in the weights: of mean zero over the components that have weight.
@@ -205,7 +205,7 @@ class MixtureTransport:
             raise ValueError(f"method must be one of {MAP_METHODS}; got {method!r}.")
         self._refuse_nothing()
         X = checked_samples(X, self.source.n_features)
-        source, target = _in_double(self.source), _in_double(self.target)
+        source, target = self._in_double
         rng = random_state
         if not isinstance(rng, np.random.RandomState):
             rng = np.random.default_rng(random_state)
@@ -252,13 +252,17 @@ class MixtureTransport:
         if not isinstance(t, Real) or not 0 <= t <= 1:
             raise ValueError(f"t must be a number from 0 to 1; got {t!r}.")
         self._refuse_nothing()
-        source, target = _in_double(self.source), _in_double(self.target)
+        source, target = self._in_double
         rows, columns = moving_pairs(self.plan)
         weights = self.plan[rows, columns]
         means = (1 - t) * source.means[rows] + t * target.means[columns]
         covariances = gaussian_geodesics(source, target, rows, columns, t)
         kind = "full" if covariances.ndim == 3 else "diag"
         return MixtureParameters(weights / weights.sum(), means, covariances, kind)
+
+    @property
+    def _in_double(self):
+        return in_dtype(self.source, np.float64), in_dtype(self.target, np.float64)
 
     def _refuse_nothing(self):
         if not len(moving_pairs(self.plan)[0]):
@@ -284,7 +288,7 @@ def transport_between(source, target, reg=0.0, penalties=BALANCED):
     transport : MixtureTransport
     complaints : list of str
     """
-    doubles = _in_double(source), _in_double(target)
+    doubles = in_dtype(source, np.float64), in_dtype(target, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         costs, unit = gaussian_costs(*doubles), 1.0
     if not SMALLEST_COST < costs.max() < LARGEST_COST:
@@ -316,15 +320,3 @@ def _in_units(unit, reg, reg_m):
         for weight in (reg, *reg_m)
     )
     return reg, tuple(reg_m)
-
-
-def _in_double(parameters):
-    return _astype(parameters, np.float64)
-
-
-def _astype(parameters, dtype):
-    if parameters.means.dtype == dtype:  # that of all three
-        return parameters
-    with np.errstate(over="ignore"):  # of slopes beyond the range of float32, to infinity
-        weights, means, covariances = (part.astype(dtype, copy=False) for part in parameters)
-    return replace(parameters, weights=weights, means=means, covariances=covariances)
