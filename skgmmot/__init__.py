@@ -5,9 +5,10 @@ from .estimators.mixture import DifferentiableGaussianMixture
 from .functions.barycenter import mixture_barycenter
 from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
 from .functions.flow import MixtureFlow, mixture_flow
-from .functions.mixture_transport import MixtureTransport, mixture_transport
+from .functions.mixture_transport import mixture_transport
 from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
 from .parameters import MixtureParameters
+from .results.transport_result import MixtureTransport
 
 __version__ = "0.1.0.dev0"
 

@@ -186,6 +186,42 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     return MixtureParameters(*arrays, covariance_type)
 
 
+def checked_mixtures(mixtures, weights, *, names=("mixtures", "weights")):
+    """Those of the mixtures that have weight, in float64, and their weights λ, of sum one."""
+    name, weights_name = names
+    if isinstance(mixtures, MixtureParameters) or not hasattr(mixtures, "__len__"):
+        raise ValueError(f"{name} must be a sequence of mixtures; got {type(mixtures).__name__}.")
+    if not len(mixtures):
+        raise ValueError(f"{name} must hold at least one mixture; it is empty.")
+    mixtures = [as_parameters(mixture, f"{name}[{j}]") for j, mixture in enumerate(mixtures)]
+    for j, mixture in enumerate(mixtures):
+        refuse_other_features(mixture, f"{name}[{j}]", mixtures[0], f"{name}[0]")
+    if weights is None:
+        weights = np.full(len(mixtures), 1 / len(mixtures))
+    weights = as_real(weights, weights_name)
+    if weights.shape != (len(mixtures),):
+        raise ValueError(
+            f"{weights_name} must have shape ({len(mixtures)},), one for each mixture; got "
+            f"{weights.shape}."
+        )
+    if not (weights >= 0).all() or not abs(weights.sum() - 1) <= 1e-6:
+        raise ValueError(
+            f"{weights_name} must be non-negative and sum to 1; got a minimum of "
+            f"{weights.min():.3g} and a sum of {weights.sum():.6g}."
+        )
+    weighted = [mixture for mixture, weight in zip(mixtures, weights, strict=True) if weight > 0]
+    return weighted, weights[weights > 0] / weights.sum()
+
+
+def refuse_other_features(mixture, name, like, like_name):
+    """Refuse a mixture whose number of features is not that of another."""
+    if mixture.n_features != like.n_features:
+        raise ValueError(
+            f"{name} and {like_name} must have the same number of features; got "
+            f"{mixture.n_features} and {like.n_features}."
+        )
+
+
 def check_weights(weights, name):
     """Refuse weights that are negative or do not sum to one."""
     tolerance = 1e-6 if weights.dtype != np.float32 else 1e-4

@@ -1,6 +1,6 @@
 """Mixture parameters: one structure for values, tangents and cotangents."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,3 +79,12 @@ def infer_type(means, covariances):
         if n_components != n_features or n_components == 1:
             return "diag" if shape == (n_components, n_features) else "tied"
     return None
+
+
+def in_dtype(parameters, dtype):
+    """The same parameters, or another (co)tangent, in a dtype; what is beyond it is infinite."""
+    if parameters.means.dtype == dtype:  # that of all three
+        return parameters
+    with np.errstate(over="ignore"):
+        weights, means, covariances = (part.astype(dtype, copy=False) for part in parameters)
+    return replace(parameters, weights=weights, means=means, covariances=covariances)

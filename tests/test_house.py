@@ -21,9 +21,19 @@ TESTS = Path(__file__).parent
 # The rooms from the top floor down, and the rooms of ours that each may import.
 ROOMS = {
     "entropic": {"functions"},  # a public name of its own for what stands there
-    "functions": {"estimators", "em", "transport", "families", "numerics", "checks", "parameters"},
+    "functions": {
+        "estimators",
+        "results",
+        "em",
+        "transport",
+        "families",
+        "samples",
+        "numerics",
+        "checks",
+        "parameters",
+    },
     "estimators": {
-        "functions",
+        "results",
         "coupling",
         "em",
         "transport",
@@ -33,6 +43,7 @@ ROOMS = {
         "checks",
         "parameters",
     },
+    "results": {"transport", "families", "checks", "parameters"},
     "checks": {"families", "parameters"},
     "coupling": {"em", "transport", "families", "numerics", "parameters"},
     "em": {"families", "samples", "numerics", "parameters"},
@@ -49,14 +60,17 @@ NARROWER = {
     ("families", "kernels"): {"skgmmot.kernels.small_matrices"},
 }
 # The rooms that know scikit-learn's manners.
-UPPER_ROOMS = {"functions", "estimators", "checks", "entropic"}
+UPPER_ROOMS = {"functions", "estimators", "results", "checks", "entropic"}
 
-# What of scikit-learn the others may use. None: anything of that module.
-SKLEARN_ANYWHERE_BELOW = {"sklearn.exceptions": None}
-SKLEARN_FOR_INITIALIZATION = SKLEARN_ANYWHERE_BELOW | {
-    "sklearn.cluster": {"KMeans", "kmeans_plusplus"},
-    "sklearn.utils.random": {"sample_without_replacement"},
+# What of scikit-learn a module of the others may use.
+SKLEARN_BELOW = {
+    "skgmmot.em.initialization": {
+        "sklearn.cluster": {"KMeans", "kmeans_plusplus"},
+        "sklearn.utils.random": {"sample_without_replacement"},
+    }
 }
+# The rooms that may warn. The others return what there is to warn of.
+WARNING_ROOMS = {"functions", "estimators", "checks"}
 
 COVARIANCE_TYPES = {"full", "tied", "diag", "spherical"}
 NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib"}
@@ -102,10 +116,7 @@ def room_of(module):
 def sklearn_is_allowed(importer, module, name):
     if room_of(importer) in UPPER_ROOMS:
         return True
-    table = SKLEARN_ANYWHERE_BELOW
-    if importer == "skgmmot.em.initialization":
-        table = SKLEARN_FOR_INITIALIZATION
-    return module in table and (table[module] is None or name in table[module])
+    return name in SKLEARN_BELOW.get(importer, {}).get(module, ())
 
 
 def import_offences(source, importer, *, is_package=False):
@@ -137,6 +148,13 @@ def names_a_covariance_type(comparison):
     return any(node.value in COVARIANCE_TYPES for node in constants if isinstance(node.value, str))
 
 
+def warns(node):
+    """Whether a node names a function that warns, of the standard library."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "warnings" and any("warn" in alias.name for alias in node.names)
+    return isinstance(node, ast.Attribute) and node.attr in {"warn", "warn_explicit"}
+
+
 def shape_offences(source, importer):
     """What a module's source is not to contain, whatever it imports."""
     offences = [
@@ -149,6 +167,12 @@ def shape_offences(source, importer):
             f"{importer}:{node.lineno}: what a covariance type can do stands in families"
             for node in ast.walk(ast.parse(source))
             if isinstance(node, ast.Compare) and names_a_covariance_type(node)
+        ]
+    if room_of(importer) not in WARNING_ROOMS:
+        offences += [
+            f"{importer}:{node.lineno}: return what there is to warn of"
+            for node in ast.walk(ast.parse(source))
+            if warns(node)
         ]
     n_lines = len(source.splitlines())
     if n_lines > LONGEST_MODULE:
@@ -183,6 +207,7 @@ def test_module_is_short_and_free_of_assert(module):
         ("skgmmot.em.em_map", "from ..transport.bures import x", "may not import transport"),
         ("skgmmot.em.em_map", "from ..kernels import compiled", "may not import kernels"),
         ("skgmmot.em.em_map", "import skgmmot.estimators.mixture", "may not import estimators"),
+        ("skgmmot.estimators.mixture", "from ..functions.flow import x", "import functions"),
         ("skgmmot.em.em_map", "from ..checks import as_parameters", "may not import checks"),
         ("skgmmot.em.em_map", "from skgmmot import MixtureParameters", "the package itself"),
         ("skgmmot.transport.plans", "def f():\n    from ..em import fit", "may not import em"),
@@ -198,6 +223,7 @@ def test_module_is_short_and_free_of_assert(module):
         ("skgmmot.em.initialization", "from sklearn.cluster import DBSCAN", "the estimators"),
         ("skgmmot.em.initialization", "import sklearn", "belongs to the estimators"),
         ("skgmmot.transport.plans", "import ot", "inside the function"),
+        ("skgmmot.transport.plans", "from sklearn.exceptions import x", "to the estimators"),
         (
             "skgmmot.functions.distances",
             "class A:\n    from ot.lp import emd",
@@ -218,7 +244,7 @@ def test_import_reader_sees_an_offence(importer, source, complaint):
         ("skgmmot.em.em_map", "from ..samples import samples_of\nfrom . import path"),
         ("skgmmot.em.adjoints", "from skgmmot.parameters import MixtureParameters"),
         ("skgmmot.families.full", "from ..kernels.small_matrices import precisions"),
-        ("skgmmot.transport.plans", "from sklearn.exceptions import ConvergenceWarning"),
+        ("skgmmot.functions.flow", "from sklearn.exceptions import ConvergenceWarning"),
         ("skgmmot.em.initialization", "from sklearn.cluster import KMeans, kmeans_plusplus"),
         ("skgmmot.transport.plans", "def exact(cost):\n    import ot"),
         ("skgmmot.functions.distances", "from .mixture_transport import mixture_transport"),
@@ -254,6 +280,20 @@ def test_shape_reader_sees_branches_on_the_covariance_type(source):
     (offence,) = shape_offences(source, "skgmmot.em.em_map")
     assert "families" in offence
     assert shape_offences(source, "skgmmot.families.full") == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import warnings\nwarnings.warn('x')",
+        "from warnings import warn",
+        "import logging as w\nw.warn",
+    ],
+)
+def test_shape_reader_sees_what_warns(source):
+    (offence,) = shape_offences(source, "skgmmot.transport.plans")
+    assert "return what there is to warn of" in offence
+    assert shape_offences(source, "skgmmot.functions.flow") == []
 
 
 def mirrors_a_module(test, modules):

@@ -38,12 +38,10 @@ the mean of log g_k over a cloud about x of covariance reg_covar · I. The compo
 carry the last factor into the E-step.
 """
 
-import warnings
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from ..em.em_map import EMMap
 from ..families import family_of
@@ -305,10 +303,8 @@ def _surprise(state):
 
 
 def solve_plan(problem, weights, costs, near=None):
-    """The optimal plan of the problem's variant. Its solver complains only after the fit."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return optimal_plan(*weights, costs, problem.reg, problem.penalties, near)
+    """The optimal plan of the problem's variant. What it complains of counts only after the fit."""
+    return optimal_plan(*weights, costs, problem.reg, problem.penalties, near)
 
 
 def _costs_and_gaps(state):

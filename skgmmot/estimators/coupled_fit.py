@@ -19,8 +19,8 @@ from ..em.em_map import EMMap
 from ..em.fit import Stopping
 from ..families import FULL, family_of
 from ..families.covariances import CollapsedComponentError
-from ..functions.mixture_transport import mixture_transport
 from ..numerics.threads import effective_n_threads
+from ..results.transport_result import transport_between
 from .callbacks import FitTasks, has_callbacks, with_callbacks
 from .coupled_starts import (
     best_of,
@@ -69,7 +69,7 @@ class CoupledFit:
 
         def sweeping(problem, max_iter):
             dtype = clouds[0].X.dtype
-            return tasks.restart(max_iter, lambda found: self._attributes(problem, found, dtype))
+            return tasks.restart(max_iter, lambda found: self._attributes(problem, found, dtype)[0])
 
         if warm and self.transport_weight:
             state, failures, known, used = last, [], [], 0
@@ -88,14 +88,14 @@ class CoupledFit:
                 callback = self._printing(used, on_sweep) if self.verbose else on_sweep
                 result = maximize(problem, state, self._stopping(self.max_iter - used), callback)
             result = result._replace(objectives=known + result.objectives[bool(known) :])
-        attributes = self._attributes(problem, result.evaluation, clouds[0].X.dtype)
+        attributes, complaints = self._attributes(problem, result.evaluation, clouds[0].X.dtype)
         vars(self).update(attributes)
         self.lower_bounds_ = result.objectives
         self.n_iter_ = len(result.objectives) - 1
         self.converged_ = result.converged
         self.residual_ = result.residual
         tasks.finish(lambda: attributes)
-        return self._complaints(failures)
+        return self._complaints(failures) + complaints
 
     def _stopping(self, max_iter):
         return Stopping(max_iter, self.tol, self.residual_tol)
@@ -204,19 +204,21 @@ class CoupledFit:
         return callback
 
     def _attributes(self, problem, evaluation, dtype):
-        """The fitted attributes that are functions of a state."""
+        """The fitted attributes that are functions of a state, and complaints of their plans."""
         orders = matched_orders(evaluation.state.plan, keep_target=problem.freeze_target)
         state = _reordered(evaluation.state, orders)
         pair = mixtures_of(state, problem.family)
         source, target = (self._mixture(theta, dtype) for theta in pair)
-        transport = exact = mixture_transport(*pair, reg=problem.reg, reg_m=problem.penalties)
+        transport, complaints = transport_between(*pair, problem.reg, problem.penalties)
+        exact = transport
         if problem.reg > 0 or min(problem.penalties) < np.inf:
-            exact = mixture_transport(*pair)
+            exact, more = transport_between(*pair)
+            complaints = complaints + more
         likelihood = sum(
             cloud.step(theta).lower_bound for cloud, theta in zip(problem.clouds, pair, strict=True)
         )
         masses = transport.plan.sum(axis=1), transport.plan.sum(axis=0)
-        return {
+        attributes = {
             "domains_": self.domains_,
             "_target_is_frozen": self._target_is_frozen,
             "_state": state,
@@ -230,6 +232,7 @@ class CoupledFit:
                 for mass, theta in zip(masses, pair, strict=True)
             ),
         }
+        return attributes, complaints
 
     def _mixture(self, theta, dtype):
         weights, means, covariances = theta

@@ -5,8 +5,9 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_real, checked_rows, checked_weights, counted
-from ..functions.mixture_transport import mixture_transport
+from ..results.transport_result import transport_between
 from .domains import rows_of_source, two_domains
+from .state import warn_of
 
 _SIDES = ("source", "target")
 
@@ -84,7 +85,10 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         """
         check_is_fitted(self)
         there = self.transport_
-        back = mixture_transport(there.target, there.source, reg=there.reg, reg_m=there.reg_m[::-1])
+        back, complaints = transport_between(
+            there.target, there.source, there.reg, there.reg_m[::-1]
+        )
+        warn_of(complaints)
         return self._moved(X, sample_domain, back)
 
     def _moved(self, X, sample_domain, transport):

@@ -1,17 +1,19 @@
 """Where a coupled fit starts: from mixtures fitted without coupling."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 
+from ..checks import checked_weights
 from ..coupling.objective import starting_state
 from ..coupling.sweeps import maximize
 from ..families.covariances import CollapsedComponentError
+from ..numerics.threads import effective_n_threads
+from ..samples import samples_of
+from .em_options import em_map_of, fit_by_em
 from .mixture import DifferentiableGaussianMixture
 
 # Sweeps from each start, at most, before the best is followed to the end, and the residual at
@@ -59,14 +61,13 @@ def independent_fit(cloud, n_components, options, seed, start=None):
 
     ``start`` is a `MixtureParameters` to start from, or None for an initialization.
     """
-    options = options | {"random_state": seed, "acceleration": None}
-    if start is None:
-        mixture = DifferentiableGaussianMixture(n_components, **options)
-    else:
-        mixture = DifferentiableGaussianMixture.from_parameters(*start, warm_start=True, **options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(cloud.X, sample_weight=cloud.weight)
+    mixture = DifferentiableGaussianMixture(
+        n_components, acceleration=None, random_state=seed, **options
+    )
+    X, weight = cloud.without_zeros()
+    weight = None if weight is None else checked_weights(weight, X)
+    em_map = em_map_of(mixture, samples_of(X, weight, effective_n_threads(mixture.n_jobs)))
+    mixture._set_parameters(fit_by_em(mixture, em_map, last=start).result.parameters, X.dtype)
     return mixture.parameters_
 
 

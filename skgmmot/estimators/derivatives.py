@@ -6,13 +6,12 @@ import numpy as np
 
 from ..checks import as_cotangent, as_real, checked_tol, weights_and_unit
 from ..em.adjoints import ADJOINTS, FitRecord
-from ..em.e_steps import E_STEPS
-from ..em.em_map import EMMap
 from ..numerics.threads import effective_n_threads
 from ..parameters import MixtureParameters
 from ..samples import samples_of
 from ..samples.idle import SamplesWithIdle
 from ..samples.interface import DataTangent
+from .em_options import em_map_of
 from .state import warn_of
 
 
@@ -130,7 +129,7 @@ class DifferentiableFit:
                 em_map, record, cotangent, tol=tol, wrt_weight=wrt_weight
             )
         data_bar, weight_bar = (
-            None if bar is None else _in_dtype(bar, em_map.samples.dtype)
+            None if bar is None else within(bar, em_map.samples.dtype)
             for bar in rows.outward(result.data, result.sample_weight)
         )
         return result._replace(data=data_bar, sample_weight=weight_bar), complaints
@@ -239,14 +238,8 @@ class DifferentiableFit:
         record = self._fit_record()
         ADJOINTS[mode].check(record, self.acceleration)
         temperature = record.temperature or self._last_temperature
-        em_map = EMMap.of(
-            rows.samples(X, weight, effective_n_threads(self.n_jobs)),
-            self.covariance_type,
-            e_step=E_STEPS[self.e_step],
-            temperature=temperature,
-            reg_covar=self.reg_covar,
-            fixed_weights=self.fixed_weights,
-        )
+        samples = rows.samples(X, weight, effective_n_threads(self.n_jobs))
+        em_map = em_map_of(self, samples, temperature)
         return ADJOINTS[mode], em_map, record, rows
 
     def _fit_record(self):
@@ -320,7 +313,7 @@ class _Rows(NamedTuple):
         return data_bar, weight_bar
 
 
-def _in_dtype(values, dtype):
+def within(values, dtype):
     """Values of a dtype; what is too large for it becomes its largest number."""
     if values.dtype == dtype:
         return values

@@ -1,31 +1,20 @@
 """DifferentiableGaussianMixture: EM as a scikit-learn estimator."""
 
-from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
-from ..checks import (
-    EM_CONSTRAINTS,
-    Interval,
-    checked_temperatures,
-    checked_weights,
-    initial_parts,
-    refuse_overflow,
-)
+from ..checks import EM_CONSTRAINTS, Interval, checked_weights
 from ..em.adjoints import FitRecord
-from ..em.e_steps import E_STEPS
-from ..em.em_map import EMMap
-from ..em.fit import Stopping, complaints_of, fit
-from ..em.initialization import initial_parameters
-from ..em.solvers import solver_of
+from ..em.fit import complaints_of
 from ..numerics.threads import effective_n_threads
-from .callbacks import CallbackSupportMixin, FitTasks, printing, with_callbacks
+from ..samples import samples_of
+from .callbacks import CallbackSupportMixin
 from .derivatives import DifferentiableFit
+from .em_options import em_map_of, fit_by_em, stopping_of
 from .prediction import MixtureDensity
 from .state import forget_fit, keeping_last_fit, warn_of
 
@@ -291,7 +280,6 @@ class DifferentiableGaussianMixture(
             warn_of(self._fit(X, sample_weight))
             return self.predict(X)
 
-    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X, sample_weight):
         """Fit, and return what there is to warn of."""
@@ -300,67 +288,15 @@ class DifferentiableGaussianMixture(
             sample_weight = checked_weights(sample_weight, X)
             if not sample_weight.all():
                 X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
-        if len(X) < self.n_components:
-            raise ValueError(
-                f"Expected at least n_components={self.n_components} samples (of positive "
-                f"weight); got n_samples = {len(X)}. Decrease n_components."
-            )
-        given = initial_parts(
-            self.weights_init,
-            self.means_init,
-            self.precisions_init,
-            (self.n_components, X.shape[1]),
-            self.covariance_type,
-        )
-        if self.fixed_weights and given[0] is None:
-            given = (np.full(self.n_components, 1.0 / self.n_components), *given[1:])
-        em_map = EMMap.on(
-            X,
-            sample_weight,
-            covariance_type=self.covariance_type,
-            n_threads=effective_n_threads(self.n_jobs),
-            e_step=E_STEPS[self.e_step],
-            reg_covar=self.reg_covar,
-            fixed_weights=self.fixed_weights,
-        )
-        refuse_overflow(em_map.data.summary)
-        temperatures = checked_temperatures(self.temperature)
-        warm = self.warm_start and hasattr(self, "weights_")
-        last = self._last_solution(X.shape[1]) if warm else None
-        last_bound = getattr(self, "lower_bound_", -np.inf) if warm else -np.inf
+        em_map = em_map_of(self, samples_of(X, sample_weight, effective_n_threads(self.n_jobs)))
+        last, last_bound = None, -np.inf
+        if self.warm_start and hasattr(self, "weights_"):
+            last = self._last_solution(X.shape[1])
+            last_bound = getattr(self, "lower_bound_", -np.inf)
         forget_fit(self)
-        n_restarts = 1 if warm else self.n_init
-        tasks = FitTasks(self, X, sample_weight, n_restarts)
-        random_state = check_random_state(self.random_state)
-
-        def start():
-            if last is not None:
-                return last
-            return initial_parameters(
-                em_map, self.n_components, self.init_params, self.init_size, random_state, given
-            )
-
-        @contextmanager
-        def watching(restart):
-            if self.verbose:
-                print(f"Initialization {restart}")
-            attributes = partial(self._parameter_attributes, dtype=X.dtype)
-            with tasks.restart(self.max_iter, attributes) as on_step:
-                yield printing(self.verbose, self.verbose_interval, self.max_iter, on_step)
-
-        stopping = Stopping(self.max_iter, self.tol, self.residual_tol)
-        best = fit(
-            em_map,
-            [start] * n_restarts,
-            stopping,
-            temperatures[-1:] if warm else temperatures,
-            watching=watching,
-            previous_bound=last_bound,
-            solver=solver_of(self.acceleration, self.anderson_depth, stopping),
-        )
-        self._keep(best, em_map, X.dtype)
-        tasks.finish(lambda: self._parameter_attributes(best.result.parameters, X.dtype))
-        return complaints_of(best, stopping)
+        keep = partial(self._keep, em_map=em_map, dtype=X.dtype)
+        best = fit_by_em(self, em_map, last=last, last_bound=last_bound, keep=keep)
+        return complaints_of(best, stopping_of(self))
 
     def _keep(self, best, em_map, dtype):
         """Set the fitted attributes."""

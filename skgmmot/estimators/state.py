@@ -44,10 +44,10 @@ def refuse_other_fit(found, expected):
         )
 
 
-def warn_of(complaints):
-    """Warn the caller of a public method of each."""
+def warn_of(complaints, stacklevel=3):
+    """Warn of each; at first sight the caller of the public method that calls this."""
     for complaint in complaints:
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=stacklevel)
 
 
 def _forget(estimator, names):

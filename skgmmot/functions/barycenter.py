@@ -31,16 +31,15 @@ which has no guarantee to descend; step 2 does.
 """
 
 import math
-import warnings
 from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csc_array
-from sklearn.exceptions import ConvergenceWarning
 
-from ..checks import as_full, as_parameters, as_real
+from ..checks import as_full, as_parameters, checked_mixtures, refuse_other_features
+from ..estimators.state import warn_of
 from ..families import DIAGONAL, FULL, family_of
 from ..families.base import Family
 from ..parameters import MixtureParameters
@@ -169,49 +168,19 @@ def mixture_barycenter(
                 "n_components and init are for method='fixed_point': 'multimarginal' finds the "
                 "components by itself."
             )
-        return _multimarginal(pool, lam)
+        barycenter, complaints = _multimarginal(pool, lam)
+        warn_of(complaints)
+        return barycenter
     for name, number in (("n_components", n_components), ("max_iter", max_iter)):
         if number is None:
             continue
         if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
             raise ValueError(f"{name} must be a positive integer; got {number!r}.")
-    start = _start(mixtures, lam, n_components, init, random_state)
-    return _fixed_point(mixtures, pool, lam, start, max_iter, tol)
-
-
-def checked_mixtures(mixtures, weights, *, names=("mixtures", "weights")):
-    """Those of the mixtures that have weight, in float64, and their weights λ, of sum one."""
-    name, weights_name = names
-    if isinstance(mixtures, MixtureParameters) or not hasattr(mixtures, "__len__"):
-        raise ValueError(f"{name} must be a sequence of mixtures; got {type(mixtures).__name__}.")
-    if not len(mixtures):
-        raise ValueError(f"{name} must hold at least one mixture; it is empty.")
-    mixtures = [as_parameters(mixture, f"{name}[{j}]") for j, mixture in enumerate(mixtures)]
-    for j, mixture in enumerate(mixtures):
-        _check_features(mixture, f"{name}[{j}]", mixtures[0], f"{name}[0]")
-    if weights is None:
-        weights = np.full(len(mixtures), 1 / len(mixtures))
-    weights = as_real(weights, weights_name)
-    if weights.shape != (len(mixtures),):
-        raise ValueError(
-            f"{weights_name} must have shape ({len(mixtures)},), one for each mixture; got "
-            f"{weights.shape}."
-        )
-    if not (weights >= 0).all() or not abs(weights.sum() - 1) <= 1e-6:
-        raise ValueError(
-            f"{weights_name} must be non-negative and sum to 1; got a minimum of "
-            f"{weights.min():.3g} and a sum of {weights.sum():.6g}."
-        )
-    weighted = [mixture for mixture, weight in zip(mixtures, weights, strict=True) if weight > 0]
-    return weighted, weights[weights > 0] / weights.sum()
-
-
-def _check_features(mixture, name, like, like_name):
-    if mixture.n_features != like.n_features:
-        raise ValueError(
-            f"{name} and {like_name} must have the same number of features; got "
-            f"{mixture.n_features} and {like.n_features}."
-        )
+    complaints = []
+    start = _start(mixtures, lam, n_components, init, random_state, complaints)
+    barycenter = _fixed_point(mixtures, pool, lam, start, max_iter, tol, complaints)
+    warn_of(dict.fromkeys(complaints))
+    return barycenter
 
 
 def _with_weight(mixture):
@@ -235,16 +204,7 @@ class _Pool(NamedTuple):
     def root_barycenters(self, members, weights):
         """Barycenters of the covariances of some components."""
         barycenters = deviation_barycenters if self.roots.ndim == 2 else factor_barycenters
-        result = barycenters(self.roots, self.root_of[members], weights)
-        if not result.residual <= TOL:
-            warnings.warn(
-                "The covariance of a Gaussian barycenter did not converge: its residual is "
-                f"{result.residual:.3g} (tolerance {TOL:.3g}). Covariances that are nearly "
-                "singular in different directions converge slowly: regularize them (reg_covar).",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        return result
+        return barycenters(self.roots, self.root_of[members], weights)
 
     def mixture(self, weights, means, roots):
         """A mixture with these roots of covariances."""
@@ -275,7 +235,7 @@ def _pool_of(mixtures):
 
 
 def _multimarginal(pool, lam):
-    """The barycenter by the linear program over all tuples."""
+    """The barycenter by the linear program over all tuples, and what there is to warn of."""
     sizes = [len(weights) for weights in pool.weights]
     n_tuples = math.prod(sizes)
     if n_tuples > MAX_TUPLES:
@@ -294,7 +254,19 @@ def _multimarginal(pool, lam):
     roots = pool.root_barycenters(members[first], lam[first])
     masses = _optimal_masses(spreads + roots.spreads[which], members, pool.weights)
     kept = np.flatnonzero(masses)
-    return pool.mixture(masses[kept], means[kept], roots.factors[which[kept]])
+    barycenter = pool.mixture(masses[kept], means[kept], roots.factors[which[kept]])
+    return barycenter, _complaints_of(roots.residual)
+
+
+def _complaints_of(residual):
+    """What there is to say of the largest residual of all Gaussian barycenters."""
+    if residual <= TOL:
+        return []
+    return [
+        "The covariance of a Gaussian barycenter did not converge: its residual is "
+        f"{residual:.3g} (tolerance {TOL:.3g}). Covariances that are nearly singular in different "
+        "directions converge slowly: regularize them (reg_covar)."
+    ]
 
 
 def _optimal_masses(costs, members, weights):
@@ -320,9 +292,10 @@ def _optimal_masses(costs, members, weights):
     return masses / masses.sum()
 
 
-def _fixed_point(mixtures, pool, lam, current, max_iter, tol):
-    """The barycenter by alternating between plans and components."""
-    objective, shares = _shares(current, mixtures, lam)
+def _fixed_point(mixtures, pool, lam, current, max_iter, tol, complaints):
+    """The barycenter by alternating between plans and components; it extends ``complaints``."""
+    objective, shares = _shares(current, mixtures, lam, complaints)
+    residual = 0.0
     for _ in range(max_iter):
         # A plan is a vertex: its rows have few entries.
         width = np.count_nonzero(shares, axis=1).max()
@@ -330,50 +303,52 @@ def _fixed_point(mixtures, pool, lam, current, max_iter, tol):
         weights = np.take_along_axis(shares, members, axis=1)
         means, _ = weighted_mean(pool.means, members, weights)
         roots = pool.root_barycenters(members, weights)
+        residual = max(residual, roots.residual)
         moved = pool.mixture(current.weights, means, roots.factors)
-        lower, shares = _shares(moved, mixtures, lam)
+        lower, shares = _shares(moved, mixtures, lam, complaints)
         decrease = (objective - lower) / (objective or 1.0)
         if decrease >= 0:  # below zero is the rounding of an objective that has settled
             current, objective = moved, lower
         if decrease <= tol:
-            return current
-    warnings.warn(
-        f"The fixed point did not converge in {max_iter} iterations: the last one lowered the "
-        f"objective by the fraction {decrease:.3g} (tol={tol:.3g}). Increase max_iter.",
-        ConvergenceWarning,
-        stacklevel=3,
-    )
+            break
+    else:
+        complaints.append(
+            f"The fixed point did not converge in {max_iter} iterations: the last one lowered the "
+            f"objective by the fraction {decrease:.3g} (tol={tol:.3g}). Increase max_iter."
+        )
+    complaints += _complaints_of(residual)
     return current
 
 
-def _shares(current, mixtures, lam):
+def _shares(current, mixtures, lam, complaints):
     """V, and the weights λ_j P_{j,kl} / w_k of the pool's components in each component."""
     objective, shares = 0.0, []
     for mixture, weight in zip(mixtures, lam, strict=True):
-        plan, squared = _squared_distance(current, mixture)
+        plan, squared = _squared_distance(current, mixture, complaints)
         objective += weight * squared
         shares.append(weight * plan)
     shares = np.hstack(shares)
     return objective, shares / shares.sum(axis=1, keepdims=True)
 
 
-def _squared_distance(a, b):
+def _squared_distance(a, b, complaints):
     costs = gaussian_costs(a, b)
-    plan = exact_plan(a.weights, b.weights, costs).plan
-    return plan, float((plan * costs).sum())
+    solved = exact_plan(a.weights, b.weights, costs)
+    complaints += [] if solved.converged else [solved.complaint]
+    return solved.plan, float((solved.plan * costs).sum())
 
 
-def _start(mixtures, lam, n_components, init, random_state):
+def _start(mixtures, lam, n_components, init, random_state, complaints):
     """The mixture to start from."""
     if n_components is not None and init is not None:
         raise ValueError("Give n_components or init, not both: init has its own components.")
     if init is not None:
         init = as_parameters(init, "init")
-        _check_features(init, "init", mixtures[0], "mixtures[0]")
+        refuse_other_features(init, "init", mixtures[0], "mixtures[0]")
         return _with_weight(init)
     if n_components is not None:
         return _drawn(mixtures, lam, n_components, random_state)
-    squares = [[_squared_distance(a, b)[1] for b in mixtures] for a in mixtures]
+    squares = [[_squared_distance(a, b, complaints)[1] for b in mixtures] for a in mixtures]
     return mixtures[int(np.argmin(np.array(squares) @ lam))]
 
 

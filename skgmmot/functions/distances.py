@@ -1,13 +1,13 @@
 """Distances between Gaussian mixtures."""
 
-from itertools import combinations, product
-
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.utils._param_validation import validate_params
 
-from ..checks import N_JOBS, as_parameters
-from .mixture_transport import mixture_transport
+from ..checks import N_JOBS, as_parameters, checked_regularization
+from ..estimators.state import warn_of
+from ..results.transport_result import transport_between
+from .mixture_transport import checked_transport
 
 # Pairs are handed to workers in batches: one alone takes less than its handing over.
 PAIRS_PER_TASK = 256
@@ -65,7 +65,8 @@ def mixture_wasserstein(a, b, *, squared=False, reg=0.0, reg_m=None):
     >>> mixture_wasserstein(a, b)
     5.0
     """
-    transport = mixture_transport(a, b, reg=reg, reg_m=reg_m)
+    transport, complaints = checked_transport(a, b, reg, reg_m)
+    warn_of(complaints)
     return transport.value if squared else transport.distance
 
 
@@ -118,28 +119,21 @@ def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=Non
     array([1, 1, 0, 0])
     """
     A = _read(A, "A")
-    options = {"squared": squared, "reg": reg, "reg_m": reg_m}
-    if B is not None:
-        B = _read(B, "B")
-        _refuse_other_features(A + B)
-        pairs = list(product(range(len(A)), range(len(B))))
-        return _distances(A, B, pairs, options, n_jobs).reshape(len(A), len(B))
-
-    _refuse_other_features(A)
-    transport = mixture_transport(A[0], A[0], reg=reg, reg_m=reg_m)  # checks reg and reg_m
-    symmetric = transport.reg_m[0] == transport.reg_m[1]
-    pairs = list(combinations(range(len(A)), 2))
-    if not symmetric:
-        pairs += [pair[::-1] for pair in pairs]
-    if transport.reg > 0:
-        pairs += [(i, i) for i in range(len(A))]
-    distances = np.zeros((len(A), len(A)))
-    if pairs:
-        rows, columns = np.transpose(pairs)
-        values = _distances(A, A, pairs, options, n_jobs)
-        distances[rows, columns] = values
-        if symmetric:
-            distances[columns, rows] = values
+    others = A if B is None else _read(B, "B")
+    _refuse_other_features(A + others)
+    reg, reg_m = checked_regularization(reg, reg_m)
+    symmetric = B is None and reg_m[0] == reg_m[1]
+    needed = np.ones((len(A), len(others)), dtype=bool)
+    if B is None:
+        np.fill_diagonal(needed, reg > 0)
+    if symmetric:
+        needed = np.triu(needed)
+    values, complaints = _distances(A, others, np.argwhere(needed), reg, reg_m, n_jobs)
+    distances = np.zeros(needed.shape)
+    distances[needed] = values[:, int(not squared)]
+    if symmetric:
+        distances.T[needed] = distances[needed]
+    warn_of(complaints, stacklevel=4)  # above validate_params
     return distances
 
 
@@ -159,15 +153,17 @@ def _refuse_other_features(mixtures):
         raise ValueError(f"All mixtures must have the same number of features; got {numbers}.")
 
 
-def _distances(A, B, pairs, options, n_jobs):
-    """Distances of the pairs, in their order."""
-    starts = range(0, len(pairs), PAIRS_PER_TASK)
+def _distances(A, B, pairs, reg, reg_m, n_jobs):
+    """Value and distance of each pair, and what there is to warn of."""
     parts = Parallel(n_jobs=n_jobs)(
-        delayed(_some_distances)(A, B, pairs[start : start + PAIRS_PER_TASK], options)
-        for start in starts
+        delayed(_some_distances)(A, B, pairs[start : start + PAIRS_PER_TASK], reg, reg_m)
+        for start in range(0, len(pairs), PAIRS_PER_TASK)
     )
-    return np.concatenate(parts)
+    values = [value for part, _ in parts for value in part]
+    return np.reshape(values, (-1, 2)), dict.fromkeys(words for _, told in parts for words in told)
 
 
-def _some_distances(A, B, pairs, options):
-    return np.array([mixture_wasserstein(A[i], B[j], **options) for i, j in pairs])
+def _some_distances(A, B, pairs, reg, reg_m):
+    results = [transport_between(A[i], B[j], reg, reg_m) for i, j in pairs]
+    values = [(transport.value, transport.distance) for transport, _ in results]
+    return values, [words for _, complaints in results for words in complaints]

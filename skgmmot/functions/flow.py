@@ -10,23 +10,28 @@ gradient descent with η = 1/2 would be there in one step, whatever the number o
 """
 
 import math
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from ..checks import RANDOM_STATE, Interval, as_parameters
+from ..checks import (
+    RANDOM_STATE,
+    Interval,
+    as_parameters,
+    checked_mixtures,
+    checked_regularization,
+)
 from ..estimators.mixture import DifferentiableGaussianMixture
+from ..estimators.state import warn_of
 from ..families import family_of
 from ..parameters import MixtureParameters
-from .barycenter import checked_mixtures
-from .mixture_transport import mixture_transport
+from ..results.transport_result import transport_between
+from .flow_fits import FlowFits
 
 # Decay of Adam's two averages (Kingma and Ba 2015).
 DECAY, DECAY_OF_SQUARES = 0.9, 0.999
@@ -134,6 +139,7 @@ def mixture_flow(
         moves (section 4.4 of [1]_).
     mode : {"one_step", "implicit", "unrolled"}, default="one_step"
         How to differentiate EM, as in `DifferentiableGaussianMixture.gradient_wrt_data`.
+        ``unrolled`` makes plain steps where the estimator says ``acceleration="auto"``.
     warm_start : bool, default=True
         Whether EM starts from the last step's mixture. With ``one_step`` it then makes a single
         step, of which the gradient is exact: a mixture that follows the points, and the cheapest
@@ -189,42 +195,48 @@ def mixture_flow(
     """
     X = check_array(X, dtype=[np.float64, np.float32], copy=True, ensure_min_samples=2)
     targets, lam = _checked_targets(target, target_weights, X.shape[1])
+    reg, reg_m = checked_regularization(reg, reg_m)
     rng = check_random_state(random_state)
     if estimator is None:
         estimator = _default_estimator(X, targets, random_state)
-    mixture = clone(estimator)
-    follows = warm_start and mode == "one_step"
-    fits = _Fits(silent=follows)
+    own = clone(estimator)
+    if mode == "unrolled" and own.acceleration == "auto":
+        own.acceleration = None
+    fits = FlowFits(own, X.dtype, follows=warm_start and mode == "one_step")
     batch_size = math.ceil(batch_fraction * len(X))
+    if batch_size < 2:
+        raise ValueError(
+            f"batch_fraction: a batch must have 2 points at least; it has {batch_size}."
+        )
     shown = X.view()
     shown.flags.writeable = False
-    with warnings.catch_warnings():
-        # Told once, below. One filter around all steps lets what else is said repeat itself once.
-        warnings.filterwarnings("ignore", "EM did not converge", ConvergenceWarning)
-        if warm_start:
-            fits.fit(mixture, X, moves=0)
-            mixture.set_params(warm_start=True, max_iter=1 if follows else estimator.max_iter)
-        losses, descend = [], None
-        for step in range(n_steps):
-            whole = batch_size == len(X)
-            rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
-            batch = X[rows]
-            fits.fit(mixture, batch, moves=step)
-            with _blamed_on_the_flow(step):
-                loss, cotangent = _loss(mixture, targets, lam, reg, reg_m)
-            if callback is not None and callback(step, shown, mixture, loss):
-                break
-            losses.append(loss)
-            gradient = mixture.gradient_wrt_data(batch, cotangent, mode=mode)
-            gradient *= batch_size
-            if descend is None:
-                rate = learning_rate or _default_rate(optimizer, loss)
-                descend = _descent(optimizer, X, rate, n_steps, whole)
-            descend(rows, gradient)
-        fits.fit(mixture, X, moves=len(losses))
-        with _blamed_on_the_flow(len(losses)):
-            losses.append(_loss(mixture, targets, lam, reg, reg_m)[0])
-    fits.report()
+    if warm_start:
+        fits.fit(X)
+        fits.start_from_the_last()
+    losses, descend = [], None
+    for step in range(n_steps):
+        whole = batch_size == len(X)
+        rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
+        with _blamed_on_the_flow(step):
+            fits.fit(X[rows])
+            loss, cotangent, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
+            mixture = None if callback is None else fits.mixture()
+        fits.told += complaints
+        if callback is not None and callback(step, shown, mixture, loss):
+            break
+        losses.append(loss)
+        gradient = fits.pulled_back(cotangent, mode)
+        gradient *= batch_size
+        if descend is None:
+            rate = learning_rate or _default_rate(optimizer, loss)
+            descend = _descent(optimizer, X, rate, n_steps, whole)
+        descend(rows, gradient)
+    with _blamed_on_the_flow(len(losses)):
+        fits.fit(X)
+        loss, _, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
+        mixture = fits.mixture()
+    losses.append(loss)
+    warn_of(fits.complaints() | dict.fromkeys(complaints), stacklevel=4)  # above validate_params
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
     return MixtureFlow(X, mixture, np.array(losses))
 
@@ -269,42 +281,16 @@ def _blamed_on_the_flow(moves):
         ) from error
 
 
-class _Fits:
-    """EM fits, whose failures to converge are told once for all of them."""
-
-    def __init__(self, silent):
-        self.silent = silent
-        self.n_fits = self.n_failures = 0
-        self.residual = 0.0
-
-    def fit(self, mixture, X, moves):
-        with _blamed_on_the_flow(moves):
-            mixture.fit(X)
-        self.n_fits += 1
-        if not mixture.converged_:
-            self.n_failures += 1
-            self.residual = max(self.residual, mixture.residual_)
-
-    def report(self):
-        if self.n_failures and not self.silent:
-            warnings.warn(
-                f"EM did not converge in {self.n_failures} of {self.n_fits} fits of the flow: "
-                f"the largest residual is {self.residual:.3g}. Increase max_iter or residual_tol "
-                "of the estimator, or let mode='one_step' with warm_start=True follow the points.",
-                ConvergenceWarning,
-                stacklevel=4,  # above validate_params
-            )
-
-
-def _loss(mixture, targets, lam, reg, reg_m):
-    """Σ_j λ_j MW2²(θ, μ_j), or its variant, and its cotangent of θ."""
-    loss, parts = 0.0, (0.0, 0.0, 0.0)
+def _loss(theta, targets, lam, reg, reg_m):
+    """Σ_j λ_j MW2²(θ, μ_j), or its variant, its cotangent of θ, and what there is to warn of."""
+    loss, parts, complaints = 0.0, (0.0, 0.0, 0.0), []
     for target, weight in zip(targets, lam, strict=True):
-        transport = mixture_transport(mixture, target, reg=reg, reg_m=reg_m)
+        transport, words = transport_between(theta, target, reg, reg_m)
+        complaints += words
         loss += float(weight) * transport.value
         gradient = transport.gradient("source")
         parts = [total + weight * part for total, part in zip(parts, gradient, strict=True)]
-    return loss, MixtureParameters(*parts, mixture.covariance_type)
+    return loss, MixtureParameters(*parts, theta.covariance_type), complaints
 
 
 def _default_rate(optimizer, loss):

@@ -30,7 +30,6 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
-from sklearn.exceptions import ConvergenceWarning
 
 from .interior_point import log_means, penalized_plan
 
@@ -51,12 +50,22 @@ BALANCED = (np.inf, np.inf)
 
 
 class Plan(NamedTuple):
-    """A plan (K, L), its potentials (K,) and (L,), whether its solver converged, its value."""
+    """A plan with its dual potentials.
+
+    plan : ndarray of shape (K, L)
+    potentials : tuple of ndarray of shape (K,) and ndarray of shape (L,)
+    value : float
+    complaint : str, what there is to warn of where the solver did not converge, or None
+    """
 
     plan: np.ndarray
     potentials: tuple
-    converged: bool
     value: float
+    complaint: str | None = None
+
+    @property
+    def converged(self):
+        return self.complaint is None
 
 
 def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, near=None):
@@ -83,12 +92,8 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
         falls to zero; without entropy u is less where another component of weight zero is
         nearer, so that u and v are feasible. Of balanced plans, ⟨u, w⟩ = ⟨v, w'⟩ fixes the
         constant that can be moved from u to v.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If the duality gap is above 1e-8 of the value (`reg` zero), or the marginals have an
-        error above 1e-10 (`reg` positive).
+        It complains if the duality gap is above 1e-8 of the value (`reg` zero), or the marginals
+        have an error above 1e-10 (`reg` positive).
     """
     if reg == 0 and penalties == BALANCED:
         return exact_plan(weights, target_weights, costs)
@@ -104,20 +109,16 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
         value = plan_value(solved, w, w2, C, 0.0, penalties)
         unit = min(w @ C @ w2, sum(penalties))
         converged = bool(gap <= GAP * value + SMALLEST_GAP * unit)
-        complaint = f"a duality gap of {gap:.3g} for a value of {value:.3g}"
+        left = f"a duality gap of {gap:.3g} for a value of {value:.3g}"
     else:
         solved, potentials, residual = solution
         value = plan_value(solved, w, w2, C, reg, penalties)
         converged = bool(residual <= MARGINAL_ERROR)
-        complaint = f"marginals with an error of {residual:.3g}"
-    if not converged:
-        warnings.warn(
-            f"The transport plan is not optimal: it was left with {complaint}. Take reg "
-            f"(here {reg:.3g}) and reg_m (here {penalties}) closer to the costs, of which the "
-            f"largest is {C.max():.3g}.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+        left = f"marginals with an error of {residual:.3g}"
+    complaint = (
+        f"The transport plan is not optimal: it was left with {left}. Take reg (here {reg:.3g}) "
+        f"and reg_m (here {penalties}) closer to the costs, of which the largest is {C.max():.3g}."
+    )
     plan = np.zeros(costs.shape)
     plan[np.ix_(rows, columns)] = solved
     v = extended(potentials[1], potentials[0], w, costs[rows].T, columns, reg, penalties[1])
@@ -127,7 +128,7 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
         u = extended(potentials[0], potentials[1], w2, costs[:, columns], rows, reg, penalties[0])
     if penalties == BALANCED:
         u, v = _centred(u, v, weights, target_weights)
-    return Plan(plan, (u, v), converged, value)
+    return Plan(plan, (u, v), value, None if converged else complaint)
 
 
 def exact_plan(weights, target_weights, costs):
@@ -146,11 +147,7 @@ def exact_plan(weights, target_weights, costs):
     plan : Plan
         The potentials are feasible for all components, those of weight zero included.
         ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved from u to v.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If the simplex ran out of iterations.
+        It complains if the simplex ran out of iterations.
 
     Raises
     ------
@@ -178,7 +175,7 @@ def exact_plan(weights, target_weights, costs):
         )
     u, v = _feasible_potentials(log["u"] * scale, costs, support)
     potentials = _centred(u, v, weights, target_weights)
-    return Plan(plan, potentials, _converged(log["warning"], plan), float(np.vdot(plan, costs)))
+    return Plan(plan, potentials, float(np.vdot(plan, costs)), _complaint(log["warning"], plan))
 
 
 def plan_value(plan, weights, target_weights, costs, reg=0.0, penalties=BALANCED):
@@ -254,7 +251,7 @@ def _finish_exact(solution, w, w2, costs, penalties):
 
 def _translated(vertex, w, w2, penalties):
     """Potentials of a vertex, with the constant of each tree from (2)."""
-    plan, (u, v), _, _ = vertex
+    plan, (u, v), *_ = vertex
     K, L = plan.shape
     threshold = LEFT_OVER * np.minimum(plan.sum(axis=1)[:, None], plan.sum(axis=0))
     rows, columns = np.nonzero(plan > threshold)
@@ -324,16 +321,13 @@ def _pot_is_quiet():
         yield
 
 
-def _converged(words, plan):
-    """Pass on what POT has said about its result."""
+def _complaint(words, plan):
+    """What there is to say where POT has run out of iterations."""
     if words is None:
-        return True
+        return None
     if "numItermax" not in words:
         raise RuntimeError(f"POT found no transport plan: {words}")
-    warnings.warn(
-        f"The transport plan is not optimal and moves {plan.sum():.3g} of a mass of 1. POT "
-        f"says: {words} The limit was {MAX_ITER} iterations.",
-        ConvergenceWarning,
-        stacklevel=5,
+    return (
+        f"The transport plan is not optimal and moves {plan.sum():.3g} of a mass of 1. POT says: "
+        f"{words} The limit was {MAX_ITER} iterations."
     )
-    return False

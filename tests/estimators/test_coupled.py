@@ -180,7 +180,7 @@ def test_without_weight_it_is_two_independent_fits(small, kind):
     ).fit_pair(*small)
     for X, mixture in zip(small, (fitter.source_mixture_, fitter.target_mixture_), strict=True):
         alone = DifferentiableGaussianMixture(
-            3, covariance_type=kind, random_state=0, reg_covar=0.1
+            3, covariance_type=kind, random_state=0, reg_covar=0.1, acceleration=None
         ).fit(X)
         assert mixture_wasserstein(mixture, alone) < 1e-7
     assert fitter.converged_

@@ -158,7 +158,7 @@ def test_failed_fits_leave_the_last_one(name, stage):
 @pytest.mark.parametrize(
     "name, place",
     [
-        ("fit", "estimators.mixture.initial_parameters"),
+        ("fit", "estimators.em_options.initial_parameters"),
         ("fit", "em.adjoints.extent_of"),
         ("fit_predict", "estimators.mixture.complaints_of"),
         ("fit_predict", "DifferentiableGaussianMixture.predict"),

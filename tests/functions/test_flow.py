@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -86,6 +87,24 @@ def test_against_the_loop_by_hand(optimizer, mode, warm):
     assert type(flow) is MixtureFlow
     np.testing.assert_allclose(flow.X, moved, atol=1e-12)
     np.testing.assert_allclose(flow.losses, losses, rtol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore:EM did not converge:sklearn.exceptions.ConvergenceWarning")
+def test_unrolled_makes_plain_steps_where_nothing_else_is_asked_for():
+    """EM is slow here, and would not stay plain."""
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    given = {"random_state": 0, "reg_covar": 1e-3, "max_iter": 60, "residual_tol": 1e-3}
+    options = {"mode": "unrolled", "warm_start": False, "n_steps": 2, "learning_rate": 0.1}
+    auto, plain = (
+        DifferentiableGaussianMixture(2, acceleration=a, **given) for a in ("auto", None)
+    )
+    assert not clone(auto).fit(X)._record.path.is_plain
+    flows = [mixture_flow(X, TARGET, estimator=own, **options) for own in (auto, plain)]
+    np.testing.assert_array_equal(flows[0].X, flows[1].X)
+    assert auto.acceleration == "auto"
+    with pytest.raises(ValueError, match="acceleration=None"):
+        newton = DifferentiableGaussianMixture(2, acceleration="newton", **given)
+        mixture_flow(X, TARGET, estimator=newton, **options)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "gd"])

@@ -30,8 +30,8 @@ MUTANTS = {
     "estimators/coupled_fit.py": [
         (
             "MW2 of the variant",
-            "            exact = mixture_transport(*pair)",
-            "            pass",
+            "if problem.reg > 0 or min(problem.penalties) < np.inf:",
+            "if False:",
             "estimators/test_coupled.py -k tutorial",
         ),
         (
@@ -115,20 +115,22 @@ MUTANTS = {
     ],
     "estimators/mixture.py": [
         (
-            "a warm start is heated again",
-            "temperatures[-1:] if warm else temperatures",
-            "temperatures",
-            "estimators/test_mixture_temperature.py -k stays_cold",
-        ),
-        (
             "rows of weight zero stay",
             "if not sample_weight.all():",
             "if False:",
             "estimators/test_mixture_weights.py -k zero or too_few",
         ),
+    ],
+    "estimators/em_options.py": [
+        (
+            "a warm start is heated again",
+            "temperatures if last is None else temperatures[-1:]",
+            "temperatures",
+            "estimators/test_mixture_temperature.py -k stays_cold",
+        ),
         (
             "fixed weights are those of the initialization",
-            "if self.fixed_weights and given[0] is None:",
+            "if estimator.fixed_weights and weights is None:",
             "if False:",
             "estimators/test_mixture.py -k fixed_weights",
         ),

@@ -42,6 +42,7 @@ ROOMS = (
     "coupling",
     "estimators",
     "functions",
+    "results",
     "shared",
 )
 SCRATCH = Path(tempfile.gettempdir()) / f"skgmmot-mutants-{getattr(os, 'getuid', int)()}"

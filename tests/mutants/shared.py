@@ -69,6 +69,12 @@ MUTANTS = {
             "    if False:",
             "estimators/test_prediction.py -k criteria or overflows",
         ),
+        (
+            "mixtures of weight zero count",
+            "if weight > 0]",
+            "if weight >= 0]",
+            "functions/test_barycenter.py -k weight_zero",
+        ),
     ],
     "parameters.py": [
         (

@@ -1,12 +1,9 @@
 """Plans and potentials, against linear programming and the conditions of optimality."""
 
-import warnings
-
 import numpy as np
 import ot
 import pytest
 from scipy.optimize import linprog
-from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot.transport import plans
 from skgmmot.transport.plans import exact_plan
@@ -35,7 +32,7 @@ def linear_program(weights, target_weights, costs):
 
 def check_optimality(solution, weights, target_weights, costs):
     """Feasible plan, feasible potentials, and no cost in excess where mass moves."""
-    plan, (u, v), converged, value = solution
+    plan, (u, v), value, complaint = solution
     np.testing.assert_allclose(value, (plan * costs).sum(), rtol=1e-15)
     rounding = 1e-14 * costs.max()
     np.testing.assert_allclose(plan.sum(axis=1), weights, rtol=0, atol=1e-15)
@@ -45,7 +42,7 @@ def check_optimality(solution, weights, target_weights, costs):
     assert excess.min() >= -rounding
     assert (plan * excess).sum() <= rounding
     assert abs(weights @ u - target_weights @ v) <= rounding
-    assert converged is True
+    assert complaint is None
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 1), (3, 4), (12, 9)])
@@ -119,7 +116,7 @@ def test_free_transport():
 @pytest.mark.parametrize("scale", [2.0**-600, 2.0**-40, 2.0**40, 2.0**600])
 def test_unit_of_the_costs_does_not_matter(scale):
     weights, target_weights, costs = random_problem(np.random.default_rng(0), 30, 30)
-    plan, (u, v), _, _ = exact_plan(weights, target_weights, costs)
+    plan, (u, v), *_ = exact_plan(weights, target_weights, costs)
     scaled = exact_plan(weights, target_weights, costs * scale)
     np.testing.assert_array_equal(scaled.plan, plan)
     np.testing.assert_array_equal(scaled.potentials[0], u * scale)
@@ -157,14 +154,10 @@ def test_inputs_are_not_written_to():
 def test_running_out_of_iterations_is_said(monkeypatch):
     monkeypatch.setattr(plans, "MAX_ITER", 1)
     problem = random_problem(np.random.default_rng(0), 20, 20)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        solution = exact_plan(*problem)
+    solution = exact_plan(*problem)  # a warning, of POT's own, would be an error here
     assert solution.converged is False
-    (warning,) = caught  # POT's own warning is not repeated
-    assert warning.category is ConvergenceWarning
-    assert "numItermax reached before optimality" in str(warning.message)
-    assert "1 iterations" in str(warning.message)
+    assert "numItermax reached before optimality" in solution.complaint
+    assert "1 iterations" in solution.complaint
 
 
 def test_other_failures_are_errors_with_the_words_of_pot(monkeypatch):

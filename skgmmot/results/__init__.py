@@ -1,0 +1,1 @@
+"""What functions and estimators hand back that answers questions itself."""

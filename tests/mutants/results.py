@@ -1,0 +1,36 @@
+"""Mutants of what functions and estimators hand back."""
+
+MUTANTS = {
+    "results/transport_result.py": [
+        (
+            "gradient of the target with the source's penalty",
+            "penalty = self.reg_m[side]",
+            "penalty = self.reg_m[0]",
+            "functions/test_mixture_transport_variants.py -k finite",
+        ),
+        (
+            "covariances pushed apart",
+            "matrices -= summed_maps(",
+            "matrices += summed_maps(",
+            "functions/test_mixture_transport.py -k finite",
+        ),
+        (
+            "time runs backwards",
+            "means = (1 - t) * source.means[rows] + t * target.means[columns]",
+            "means = t * source.means[rows] + (1 - t) * target.means[columns]",
+            "transport/test_maps.py -k geodesic",
+        ),
+        (
+            "gradient of the weights without its mean taken off",
+            "return slopes - slopes.mean()",
+            "return slopes",
+            "functions/test_mixture_transport.py -k automatic or consistent or weight_zero",
+        ),
+        (
+            "a plan that moves nothing maps",
+            "if not len(moving_pairs(self.plan)[0]):",
+            "if False:",
+            "transport/test_maps.py -k nothing",
+        ),
+    ],
+}
