@@ -154,18 +154,18 @@ class CpuSamples:
         """Statistics, and the certificate of what of the lists was left out."""
         arguments, shape = self._arguments(logits, origin, selection)
 
+        n_certified = len(selection.masses)
+
         def allocate(n_segments):
             buffers = np.zeros((n_segments, *shape)), np.zeros(n_segments)
-            if selection.is_dense:
-                return buffers
-            return *buffers, np.zeros((n_segments, len(logits.coefficients)))
+            return (*buffers, np.zeros((n_segments, n_certified))) if n_certified else buffers
 
         def task(bounds, sums, log_likelihood, certificate=None):
             compiled.statistics(*arguments, bounds, sums, log_likelihood, certificate)
 
         sums, log_likelihood, *certificate = self._each_segment(shape, allocate, task)
         statistics = Statistics(_unpadded(sums, logits), _total(log_likelihood))
-        return statistics, *map(_total, certificate)
+        return statistics, _total(certificate[0]) if certificate else None
 
     def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
         """`Samples.statistics_jvp`."""

@@ -103,6 +103,7 @@ class Pruning:
     def __init__(self, X, sample_weight, n_threads):
         self._dense = Selection((X, sample_weight))
         self._n_threads = n_threads
+        self._least = max(LEAST_COMPONENTS, _LEAST_PAIRS / max(len(X), 1))
         self._probe = self._ordered = self._certain = None
 
     def selection(self, logits, *, of_sums=True):
@@ -110,10 +111,10 @@ class Pruning:
 
         Without ``of_sums`` only what is said of each sample is accurate.
         """
-        X, weight = self._dense.data
         n_components = len(logits.coefficients)
-        if n_components < LEAST_COMPONENTS or len(X) * n_components < _LEAST_PAIRS:
+        if n_components < self._least:
             return self._dense
+        X, weight = self._dense.data
         if logits.is_centered or logits.features.size == 1 + X.shape[1]:
             return self._dense
         if not of_sums and n_components < _ORDER_COST:
