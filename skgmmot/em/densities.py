@@ -1,8 +1,5 @@
 """What a mixture says of samples, each for itself: other rows change no bit of a row's answer.
 
-(Of hundreds of components those are left out that change it by less than 1e-12, and which these
-are depends on the rows nearby: `samples.pruning`.)
-
 The way is chosen by the mixture, for regions of space. In a box about its mean, where that is
 accurate, log densities are taken about this common point (the matrix way), and elsewhere about
 the components' means (the centered way). Two kinds of rows that lie further out need more:

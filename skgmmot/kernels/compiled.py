@@ -223,7 +223,6 @@ def densities(
     pairs,
     has_norm,
     n_near,
-    lists,
     bounds,
     log_density,
     is_completed,
@@ -232,60 +231,40 @@ def densities(
 ):
     """Write log p(x_i), γ_ik and argmax_k γ_ik, those of them that are given room.
 
-    They are written where the order of the rows, if there is one, says. Of responsibilities only
-    those of the components that a block needs are. ``is_completed`` adds Σ_k γ_ik log γ_ik to
-    log p(x_i). Components are in the order of their rows, without those of padding.
+    ``is_completed`` adds Σ_k γ_ik log γ_ik to log p(x_i). Components are in the order of the rows,
+    without those of padding.
     """
     n_samples, n_features = X.shape
-    n_apart = factors.shape[0]
+    n_padded = coefficients.shape[0] - factors.shape[0]
+    n_components = n_near + factors.shape[0]
     rows, tile = aligned(n_rows_for(n_features)), aligned(4)
-    n_components = n_near + n_apart
-    room, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
+    gamma, log_sum = aligned(coefficients.shape[0]), aligned(1)[0]
     unit = np.ones(BLOCK)
-    everyone = np.arange(n_components)
-    if lists is not None:
-        order, starts, active, cuts, kept = lists
-        own, chosen = np.empty_like(coefficients), np.empty(n_components, np.int64)
-        certificate = np.zeros(n_components)
     for start in range(bounds[0], bounds[-1], BLOCK):
         count = min(BLOCK, n_samples - start)
-        gamma, eta, members, n_own = room, coefficients, everyone, n_near
-        if lists is not None:
-            listed = range_of(start, starts)
-            eta = gathered(coefficients, active[listed], own)
-            gamma = room[: len(eta)]
-        block_logits(X, start, reference, eta, factors, pairs, has_norm, rows, tile, gamma)
-        if lists is not None:
-            members = narrowed(
-                active[listed], cuts[listed], gamma, kept[listed], certificate, chosen
-            )
-            gamma, n_own = room[: padded(members.size)], members.size
-        n_padded = gamma.shape[0] - n_apart
+        block_logits(X, start, reference, coefficients, factors, pairs, has_norm, rows, tile, gamma)
         if labels.size:
             for i in range(count):
-                place = start + i if lists is None else order[start + i]
                 best, most = 0, gamma[0, i]
-                for k in range(1, members.size):
-                    z = gamma[row_of(k, n_own, n_padded), i]
+                for k in range(1, n_components):
+                    z = gamma[row_of(k, n_near, n_padded), i]
                     if z > most:
                         best, most = k, z
-                labels[place] = members[best]
+                labels[start + i] = best
         if log_density.size or responsibilities.size:
-            softmax(n_own, n_padded, unit, gamma, log_sum)
+            softmax(n_near, n_padded, unit, gamma, log_sum)
         if is_completed:
-            for k in range(members.size):
-                own_gamma = gamma[row_of(k, n_own, n_padded)]
+            for k in range(n_components):
+                own = gamma[row_of(k, n_near, n_padded)]
                 for i in range(BLOCK):
-                    log_sum[i] += own_gamma[i] * log(max(own_gamma[i], _TINY))
+                    log_sum[i] += own[i] * log(max(own[i], _TINY))
         if log_density.size:
-            for i in range(count):
-                log_density[start + i if lists is None else order[start + i]] = log_sum[i]
+            log_density[start : start + count] = log_sum[:count]
         if responsibilities.size:
-            for k in range(members.size):
-                own_gamma = gamma[row_of(k, n_own, n_padded)]
+            for k in range(n_components):
+                own = gamma[row_of(k, n_near, n_padded)]
                 for i in range(count):
-                    place = start + i if lists is None else order[start + i]
-                    responsibilities[place, members[k]] = own_gamma[i]
+                    responsibilities[start + i, k] = own[i]
 
 
 @kernel

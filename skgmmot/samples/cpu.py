@@ -196,18 +196,18 @@ class CpuSamples:
         """Statistics, and the certificate of what of the lists was left out."""
         arguments, layout = self._arguments(logits, origin, selection)
 
+        n_certified = len(selection.masses)
+
         def allocate(n_segments):
             buffers = np.zeros((n_segments, *layout.shape)), np.zeros(n_segments)
-            if selection.is_dense:
-                return buffers
-            return *buffers, np.zeros((n_segments, len(logits.coefficients)))
+            return (*buffers, np.zeros((n_segments, n_certified))) if n_certified else buffers
 
         def task(bounds, sums, log_likelihood, certificate=None):
             compiled.statistics(*arguments, bounds, sums, log_likelihood, certificate)
 
         sums, log_likelihood, *certificate = self._each_segment(layout.shape, allocate, task)
         statistics = Statistics(layout.of_rows(_total(sums)), _total(log_likelihood))
-        return statistics, *map(_total, certificate)
+        return statistics, _total(certificate[0]) if certificate else None
 
     def statistics_jvp(self, logits, coefficients_dot, *, origin=None, data_dot=None):
         """`Samples.statistics_jvp`."""
@@ -300,7 +300,7 @@ class CpuSamples:
 
     def responsibilities(self, logits):
         """`Samples.responsibilities`."""
-        out = np.zeros((self.shape[0], len(logits.coefficients)))
+        out = np.empty((self.shape[0], len(logits.coefficients)))
         layout = self._densities(logits, _NO_DENSITY, False, out, _NO_LABELS)
         return layout.of_order(out.T).T
 
@@ -311,9 +311,8 @@ class CpuSamples:
         return out if layout.order is None else layout.order[out]
 
     def _densities(self, logits, *out):
-        selection = self._pruning.selection(logits, of_sums=False)
-        arguments, layout = self._arguments(logits, None, selection)
-        arguments = arguments[:1] + arguments[2:-1]  # no sample weights, no origin
+        arguments, layout = self._arguments(logits, None, self._pruning.dense)
+        arguments = arguments[:1] + arguments[2:-2]  # no sample weights, lists, origin
         self._each_segment(
             layout.shape,
             lambda n_segments: (),

@@ -3,7 +3,8 @@
 The rows are put into an order in which blocks are compact, once, in a copy. At every call bounds
 tell which components a block needs (`kernels.pruned`), and kernels see only these. Results are
 those of all components within `ACCURACY`: relative to one, of each sample's responsibilities, and
-relative to N_k of the mass and of the squared distances that component k loses.
+relative to N_k of the mass and of the squared distances that component k loses. What is said of
+single samples leaves nothing out: it would depend on the samples nearby.
 
 N_k is known only after the pass. Until then what the weights would make of it is taken, and where
 it turns out that what was left out is too much, the pass is made again, with longer lists.
@@ -25,7 +26,6 @@ ACCURACY = 1e-12
 LEAST_COMPONENTS = 48
 _LEAST_PAIRS = 4_000_000  # of samples and components: below, to look whether it pays does not pay
 _LARGEST_SHARE = 0.6  # of components that are needed, at which it pays
-_ORDER_COST = 200  # components that are evaluated in the time in which a row finds its place
 _PROBES = 16  # boxes from which the share is taken
 _PROBE_SIZE = 65_536
 _RANGES = 16  # of blocks, of which bounds are found at a time
@@ -101,32 +101,28 @@ class Pruning:
     """
 
     def __init__(self, X, sample_weight, n_threads):
-        self._dense = Selection((X, sample_weight))
+        self.dense = Selection((X, sample_weight))
         self._n_threads = n_threads
+        self._least = max(LEAST_COMPONENTS, _LEAST_PAIRS / max(len(X), 1))
         self._probe = self._ordered = self._certain = None
 
-    def selection(self, logits, *, of_sums=True):
-        """The components that blocks need, with which sums may have to be made again.
-
-        Without ``of_sums`` only what is said of each sample is accurate.
-        """
-        X, weight = self._dense.data
+    def selection(self, logits):
+        """The components that blocks need, with which sums may have to be made again."""
         n_components = len(logits.coefficients)
-        if n_components < LEAST_COMPONENTS or len(X) * n_components < _LEAST_PAIRS:
-            return self._dense
+        if n_components < self._least:
+            return self.dense
+        X, weight = self.dense.data
         if len(logits.apart) or logits.features.size == 1 + X.shape[1]:
-            return self._dense
-        if not of_sums and n_components < _ORDER_COST:
-            return self._dense  # a single pass
+            return self.dense
         bounds = _Bounds(logits)
         if self._probe is None:
             self._probe = _probe(X)
         _, active, *_ = bounds.needed(*self._probe, bounds.masses(len(X)), self._n_threads)
         if len(active) > _LARGEST_SHARE * _PROBES * n_components:
-            return self._dense
+            return self.dense
         if self._ordered is None:
             self._ordered = _ordered(X, weight, self._n_threads)
-        return self._select(bounds, bounds.masses(self._total_weight if of_sums else np.inf))
+        return self._select(bounds, bounds.masses(self._total_weight))
 
     @property
     def _total_weight(self):
@@ -182,9 +178,7 @@ class _Bounds:
         self._coefficients = np.array(coefficients[:, : 1 + d].T, order="C")
 
     def masses(self, total):
-        """What N_k is likely to be, or infinity if the total is."""
-        if total == np.inf:
-            return np.full(len(self._peaks), np.inf)
+        """What N_k is likely to be."""
         with np.errstate(all="ignore"):
             shares = np.exp(self._log_shares - self._log_shares.max())
             shares /= shares.sum()
