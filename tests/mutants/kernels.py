@@ -42,7 +42,7 @@ MUTANTS = {
     "kernels/compiled.py": [
         (
             "entropy of the first component alone",
-            "log(max(own_gamma[i], _TINY))",
+            "log(max(own[i], _TINY))",
             "log(max(gamma[0, i], _TINY))",
             "samples/test_cpu.py -k densities",
         ),
@@ -66,8 +66,8 @@ MUTANTS = {
         ),
         (
             "the last component is never chosen",
-            "for k in range(1, members.size):",
-            "for k in range(1, members.size - 1):",
+            "for k in range(1, n_components):",
+            "for k in range(1, n_components - 1):",
             "samples/test_cpu.py -k densities",
         ),
     ],
