@@ -14,13 +14,16 @@ order its own change does not count.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
 
 from ..checks import checked_samples
+from ..em.densities import labels, responsibilities
+from ..em.em_map import EMMap
 from ..families import family_of
+from ..families.covariances import CollapsedComponentError
 from ..parameters import MixtureParameters, in_dtype
 from ..transport.bures import EPS, gaussian_costs, gaussian_geodesics, unit_of_length
 from ..transport.maps import map_samples, moving_pairs, summed_maps
@@ -210,7 +213,10 @@ class MixtureTransport:
         if not isinstance(rng, np.random.RandomState):
             rng = np.random.default_rng(random_state)
         doubles = X.astype(np.float64, copy=False)
-        moved = map_samples(doubles, source, target, self.plan, method, rng)
+        plan = np.where(self.plan > EPS, self.plan, 0.0)
+        question = labels if method == "maximum" else responsibilities
+        posterior = _asking(question, doubles, replace(source, weights=plan.sum(axis=1)))
+        moved = map_samples(doubles, source, target, plan, method, rng, posterior)
         return moved.astype(X.dtype, copy=False)
 
     def interpolate(self, t):
@@ -270,6 +276,22 @@ class MixtureTransport:
                 "This plan moves no mass, so it maps nothing: the costs are far above reg_m = "
                 f"{self.reg_m}. Take a larger reg_m."
             )
+
+
+def _asking(question, X, theta):
+    """A function that answers a question about θ for slices of the rows."""
+    em_map = EMMap.on(X, covariance_type=theta.covariance_type)
+    try:
+        em_map.precisions(theta)
+    except CollapsedComponentError as error:
+        variances = em_map.family.matrices(theta.covariances, *theta.means.shape)
+        singular = np.argmin(np.linalg.eigvalsh(variances)[:, 0])
+        raise ValueError(
+            f"The covariance of component {singular} of the source is singular: it has no "
+            "density, so no sample can be told to belong to it. Regularize the covariances of the "
+            "source (reg_covar)."
+        ) from error
+    return lambda rows: question(em_map.of_samples(em_map.samples.subset(rows)), theta)
 
 
 def transport_between(source, target, reg=0.0, penalties=BALANCED):
