@@ -32,6 +32,7 @@ from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
 # Costs in this range are computed without underflow or overflow, others in another unit of length.
 SMALLEST_COST, LARGEST_COST = 1e-100, 1e100
 
+_SIDES = ("source", "target")
 MAP_METHODS = ("barycentric", "sample", "maximum")
 
 
@@ -114,12 +115,12 @@ class MixtureTransport:
         equals that of some of the target) `value` has a kink in the weights, and the
         gradient of the weights is one of its subgradients.
         """
-        if wrt == "source":
-            mixture, other, plan = self.source, self.target, self.plan
-        elif wrt == "target":
-            mixture, other, plan = self.target, self.source, self.plan.T
-        else:
+        if wrt not in _SIDES:
             raise ValueError(f"wrt must be 'source' or 'target'; got {wrt!r}.")
+        side = _SIDES.index(wrt)
+        mixture, other, plan, costs = self.source, self.target, self.plan, self.cost_matrix
+        if wrt == "target":
+            mixture, other, plan, costs = other, mixture, plan.T, costs.T
         moved, other = in_dtype(mixture, np.float64), in_dtype(other, np.float64)
         rows, columns = moving_pairs(plan)
         mass = plan[rows, columns][:, None]
@@ -129,22 +130,16 @@ class MixtureTransport:
         matrices = masses[:, None, None] * np.eye(moved.n_features)
         matrices -= summed_maps(moved, other, plan)
         covariances = family_of(moved).pull(matrices)
-        cotangent = MixtureParameters(
-            self._weight_gradient(wrt), means, covariances, moved.covariance_type
-        )
+        weights = self._weight_gradient(side, moved.weights, other.weights, costs)
+        cotangent = MixtureParameters(weights, means, covariances, moved.covariance_type)
         return in_dtype(cotangent, mixture.means.dtype)
 
-    def _weight_gradient(self, wrt):
+    def _weight_gradient(self, side, weights, other_weights, costs):
         """Slopes in the weights: of mean zero over the components that have weight.
 
         Those of the others may be so large, or infinite, that no digit of the rest would be left.
         """
-        side = ("source", "target").index(wrt)
         potential, other = self.potentials[side], self.potentials[1 - side]
-        weights, other_weights = (m.weights for m in (self.source, self.target))
-        costs = self.cost_matrix
-        if wrt == "target":
-            weights, other_weights, costs = other_weights, weights, costs.T
         penalty = self.reg_m[side]
         if weights.min() > EPS:
             slopes = mass_gradient(potential, self.reg, penalty)
@@ -297,18 +292,7 @@ def _asking(question, X, theta):
 def transport_between(source, target, reg=0.0, penalties=BALANCED):
     """The `MixtureTransport` of two mixtures that were checked, and what there is to warn of.
 
-    Parameters
-    ----------
-    source, target : MixtureParameters
-    reg : float, default=0.0
-        ε.
-    penalties : tuple of two floats, default=(inf, inf)
-        λ0 and λ1.
-
-    Returns
-    -------
-    transport : MixtureTransport
-    complaints : list of str
+    ``penalties`` are λ0 and λ1, infinite for a constraint.
     """
     doubles = in_dtype(source, np.float64), in_dtype(target, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -40,18 +40,7 @@ def moving_pairs(plan):
 
 
 def summed_maps(source, target, plan):
-    """Σ_l P_kl T_kl for every component of the source.
-
-    Parameters
-    ----------
-    source, target : MixtureParameters
-        In float64, of K and L components.
-    plan : ndarray of shape (K, L)
-
-    Returns
-    -------
-    sums : ndarray of shape (K, n_features, n_features)
-    """
+    """Σ_l P_kl T_kl (K, d, d) for every component of the source, of mixtures in float64."""
     rows, columns = moving_pairs(plan)
     sums = np.zeros((len(plan), source.n_features, source.n_features))
     size = max(1, PAIRS_SIZE // source.n_features**2)
@@ -63,25 +52,10 @@ def summed_maps(source, target, plan):
 
 
 def map_samples(X, source, target, plan, method, rng, posterior):
-    """Move samples along a plan.
+    """Move samples along a plan that has some mass, all in float64.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features), float64
-    source, target : MixtureParameters
-        In float64.
-    plan : ndarray of shape (K, L)
-        With some mass.
-    method : {"barycentric", "sample", "maximum"}
-    rng : numpy.random.Generator or RandomState, or None
-        For "sample".
-    posterior : callable
-        Gives γ of formula (1), of shape (n_rows, K), for a slice of the rows; for "maximum" the
-        k of the largest. Several threads ask.
-
-    Returns
-    -------
-    moved : ndarray of shape (n_samples, n_features)
+    ``posterior`` gives γ of formula (1), of shape (n_rows, K), for a slice of the rows; for the
+    method "maximum" the k of the largest. Several threads ask. ``rng`` is for "sample".
     """
     with one_blas_thread():
         if method == "sample":
