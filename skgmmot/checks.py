@@ -217,8 +217,8 @@ def refuse_other_features(mixture, name, like, like_name):
     """Refuse a mixture whose number of features is not that of another."""
     if mixture.n_features != like.n_features:
         raise ValueError(
-            f"{name} and {like_name} must have the same number of features; got "
-            f"{mixture.n_features} and {like.n_features}."
+            f"{name} and {like_name} must have the same number of features; {name} has "
+            f"{mixture.n_features} and {like_name} has {like.n_features}."
         )
 
 

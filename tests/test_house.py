@@ -43,7 +43,7 @@ ROOMS = {
         "checks",
         "parameters",
     },
-    "results": {"transport", "families", "checks", "parameters"},
+    "results": {"em", "transport", "families", "numerics", "checks", "parameters"},
     "checks": {"families", "parameters"},
     "coupling": {"em", "transport", "families", "numerics", "parameters"},
     "em": {"families", "samples", "numerics", "parameters"},

@@ -42,10 +42,8 @@ def fit_by_em(estimator, em_map, *, last=None, last_bound=-np.inf, keep=None):
         Its callbacks are called.
     em_map : EMMap
         On the data, at the temperature one.
-    last : MixtureParameters, default=None
-        θ_0 of a warm start. None: one of the initialization.
-    last_bound : float, default=-inf
-        The lower bound where ``last`` was reached.
+    last, last_bound : MixtureParameters and float
+        θ_0 of a warm start, and the lower bound there. By default EM starts from an initialization.
     keep : callable, default=None
         Called with the `Fit`, before callbacks are told of the end.
     """

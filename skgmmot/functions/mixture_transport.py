@@ -1,6 +1,6 @@
 """Mixture-Wasserstein transport MW2 between two Gaussian mixtures."""
 
-from ..checks import as_parameters, checked_regularization
+from ..checks import as_parameters, checked_regularization, refuse_other_features
 from ..estimators.state import warn_of
 from ..results.transport_result import transport_between
 
@@ -84,9 +84,5 @@ def mixture_transport(a, b, *, reg=0.0, reg_m=None):
 def checked_transport(a, b, reg, reg_m):
     """`transport_between`, of what it checks first."""
     source, target = as_parameters(a, "a", dtype=None), as_parameters(b, "b", dtype=None)
-    if source.n_features != target.n_features:
-        raise ValueError(
-            "a and b must have the same number of features; a has "
-            f"{source.n_features} and b has {target.n_features}."
-        )
+    refuse_other_features(source, "a", target, "b")
     return transport_between(source, target, *checked_regularization(reg, reg_m))

@@ -14,13 +14,16 @@ order its own change does not count.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
 
 from ..checks import checked_samples
+from ..em.densities import labels, responsibilities
+from ..em.em_map import EMMap
 from ..families import family_of
+from ..families.covariances import CollapsedComponentError
 from ..parameters import MixtureParameters, in_dtype
 from ..transport.bures import EPS, gaussian_costs, gaussian_geodesics, unit_of_length
 from ..transport.maps import map_samples, moving_pairs, summed_maps
@@ -29,6 +32,7 @@ from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
 # Costs in this range are computed without underflow or overflow, others in another unit of length.
 SMALLEST_COST, LARGEST_COST = 1e-100, 1e100
 
+_SIDES = ("source", "target")
 MAP_METHODS = ("barycentric", "sample", "maximum")
 
 
@@ -111,12 +115,12 @@ class MixtureTransport:
         equals that of some of the target) `value` has a kink in the weights, and the
         gradient of the weights is one of its subgradients.
         """
-        if wrt == "source":
-            mixture, other, plan = self.source, self.target, self.plan
-        elif wrt == "target":
-            mixture, other, plan = self.target, self.source, self.plan.T
-        else:
+        if wrt not in _SIDES:
             raise ValueError(f"wrt must be 'source' or 'target'; got {wrt!r}.")
+        side = _SIDES.index(wrt)
+        mixture, other, plan, costs = self.source, self.target, self.plan, self.cost_matrix
+        if wrt == "target":
+            mixture, other, plan, costs = other, mixture, plan.T, costs.T
         moved, other = in_dtype(mixture, np.float64), in_dtype(other, np.float64)
         rows, columns = moving_pairs(plan)
         mass = plan[rows, columns][:, None]
@@ -126,22 +130,16 @@ class MixtureTransport:
         matrices = masses[:, None, None] * np.eye(moved.n_features)
         matrices -= summed_maps(moved, other, plan)
         covariances = family_of(moved).pull(matrices)
-        cotangent = MixtureParameters(
-            self._weight_gradient(wrt), means, covariances, moved.covariance_type
-        )
+        weights = self._weight_gradient(side, moved.weights, other.weights, costs)
+        cotangent = MixtureParameters(weights, means, covariances, moved.covariance_type)
         return in_dtype(cotangent, mixture.means.dtype)
 
-    def _weight_gradient(self, wrt):
+    def _weight_gradient(self, side, weights, other_weights, costs):
         """Slopes in the weights: of mean zero over the components that have weight.
 
         Those of the others may be so large, or infinite, that no digit of the rest would be left.
         """
-        side = ("source", "target").index(wrt)
         potential, other = self.potentials[side], self.potentials[1 - side]
-        weights, other_weights = (m.weights for m in (self.source, self.target))
-        costs = self.cost_matrix
-        if wrt == "target":
-            weights, other_weights, costs = other_weights, weights, costs.T
         penalty = self.reg_m[side]
         if weights.min() > EPS:
             slopes = mass_gradient(potential, self.reg, penalty)
@@ -210,7 +208,10 @@ class MixtureTransport:
         if not isinstance(rng, np.random.RandomState):
             rng = np.random.default_rng(random_state)
         doubles = X.astype(np.float64, copy=False)
-        moved = map_samples(doubles, source, target, self.plan, method, rng)
+        plan = np.where(self.plan > EPS, self.plan, 0.0)
+        question = labels if method == "maximum" else responsibilities
+        posterior = _asking(question, doubles, replace(source, weights=plan.sum(axis=1)))
+        moved = map_samples(doubles, source, target, plan, method, rng, posterior)
         return moved.astype(X.dtype, copy=False)
 
     def interpolate(self, t):
@@ -272,21 +273,26 @@ class MixtureTransport:
             )
 
 
+def _asking(question, X, theta):
+    """A function that answers a question about θ for slices of the rows."""
+    em_map = EMMap.on(X, covariance_type=theta.covariance_type)
+    try:
+        em_map.precisions(theta)
+    except CollapsedComponentError as error:
+        variances = em_map.family.matrices(theta.covariances, *theta.means.shape)
+        singular = np.argmin(np.linalg.eigvalsh(variances)[:, 0])
+        raise ValueError(
+            f"The covariance of component {singular} of the source is singular: it has no "
+            "density, so no sample can be told to belong to it. Regularize the covariances of the "
+            "source (reg_covar)."
+        ) from error
+    return lambda rows: question(em_map.of_samples(em_map.samples.subset(rows)), theta)
+
+
 def transport_between(source, target, reg=0.0, penalties=BALANCED):
     """The `MixtureTransport` of two mixtures that were checked, and what there is to warn of.
 
-    Parameters
-    ----------
-    source, target : MixtureParameters
-    reg : float, default=0.0
-        ε.
-    penalties : tuple of two floats, default=(inf, inf)
-        λ0 and λ1.
-
-    Returns
-    -------
-    transport : MixtureTransport
-    complaints : list of str
+    ``penalties`` are λ0 and λ1, infinite for a constraint.
     """
     doubles = in_dtype(source, np.float64), in_dtype(target, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -77,19 +77,9 @@ def unit_of_length(source, target):
 
 
 def gaussian_costs(source, target, unit=1.0):
-    """Squared W2 distance between every component of two mixtures.
+    """Squared W2 distances (K, L) between the components of two mixtures in float64.
 
-    Parameters
-    ----------
-    source, target : MixtureParameters
-        In float64, with K and L components in the same dimension.
-    unit : float, default=1.0
-        A power of two, the unit of length: the costs are in units of its square.
-
-    Returns
-    -------
-    costs : ndarray of shape (K, L)
-        Non-negative.
+    With a ``unit`` of length, a power of two, the costs are in units of its square.
     """
     between_means = source.means[:, None] - target.means
     if unit != 1.0:
@@ -129,25 +119,11 @@ def reduced(factors):
 
 
 def gaussian_maps(source, target, rows, columns):
-    """Matrices T of the optimal maps x → m' + T (x − m) between pairs of components.
+    """Matrices T (n_pairs, d, d) of the maps x → m' + T (x − m) between pairs of components.
 
-    Parameters
-    ----------
-    source, target : MixtureParameters
-        In float64.
-    rows, columns : ndarray of int of shape (n_pairs,)
-        Component of the source and component of the target of each pair.
-
-    Returns
-    -------
-    maps : ndarray of shape (n_pairs, n_features, n_features)
-        Symmetric, positive semi-definite; of least norm where Σ is singular.
-
-    Raises
-    ------
-    ValueError
-        If Σ is singular in a direction in which Σ' is not: W2² then has no derivative with
-        respect to Σ.
+    ``rows`` and ``columns`` hold the component of the source and of the target of each pair. T is
+    symmetric, positive semi-definite; of least norm where Σ is singular. Where Σ is singular in a
+    direction in which Σ' is not, W2² has no derivative with respect to Σ: a ValueError.
     """
     n_features = source.n_features
     deviations, target_deviations = standard_deviations(source), standard_deviations(target)
@@ -174,21 +150,8 @@ def gaussian_geodesics(source, target, rows, columns, t):
     """Covariances at time t of the geodesics between pairs of components.
 
     They are F Fᵀ with F = (1 − t) L + t L' V Uᵀ, for singular covariances as well: F is L at
-    t = 0, and a square root factor of Σ' at t = 1.
-
-    Parameters
-    ----------
-    source, target : MixtureParameters
-        In float64.
-    rows, columns : ndarray of int of shape (n_pairs,)
-        Component of the source and component of the target of each pair.
-    t : float
-
-    Returns
-    -------
-    covariances : ndarray
-        Of shape (n_pairs, n_features) where both mixtures are diagonal by type, else of shape
-        (n_pairs, n_features, n_features).
+    t = 0, and a square root factor of Σ' at t = 1. Their shape is (n_pairs, d) where both mixtures
+    are diagonal by type, else (n_pairs, d, d).
     """
     deviations, target_deviations = standard_deviations(source), standard_deviations(target)
     if deviations is not None and target_deviations is not None:
@@ -201,22 +164,13 @@ def gaussian_geodesics(source, target, rows, columns, t):
 
 
 def square_root_factors(mixture):
-    """Factors L with Σ = L Lᵀ; one column of zeros for each lost rank.
+    """Factors L (K, d, d) with Σ = L Lᵀ, a single one (1, d, d) for tied covariances.
 
     Cholesky factors of the correlation matrices, so that the units of the features play no
     part. Where one of those is singular to rounding, factors from eigenvectors take their
     place, with the eigenvalues that are rounding (as in `numpy.linalg.matrix_rank`) set to 0:
-    kept, they would be noise of size eps that the square root raises to 1e-8.
-
-    Parameters
-    ----------
-    mixture : MixtureParameters
-        In float64.
-
-    Returns
-    -------
-    factors : ndarray of shape (n_components, n_features, n_features)
-        A single factor, of shape (1, n_features, n_features), for tied covariances.
+    kept, they would be noise of size eps that the square root raises to 1e-8. There is one column
+    of zeros for each lost rank.
     """
     covariances, family = mixture.covariances, family_of(mixture)
     if family.is_diagonal:
@@ -312,14 +266,7 @@ def _small_nuclear_norms(factors, target_factors):
 def nearest_rotations(factors, target_factors):
     """Q = V Uᵀ of formula (1): of all L' Q with Q orthogonal, this one is nearest to L.
 
-    Parameters
-    ----------
-    factors, target_factors : ndarray of shape (..., n_features, n_features)
-        L and L'; their leading dimensions are broadcast.
-
-    Returns
-    -------
-    rotations : ndarray of shape (..., n_features, n_features)
+    Leading dimensions of the factors are broadcast.
     """
     U, _, Vt = np.linalg.svd(_transpose(factors) @ target_factors)
     return _transpose(U @ Vt)

@@ -56,18 +56,8 @@ class Barycenters(NamedTuple):
 def deviation_barycenters(deviations, members, weights):
     """Barycenters of commuting covariances: averages of standard deviations, exact.
 
-    Parameters
-    ----------
-    deviations : ndarray of shape (n_covariances, n_features)
-    members : ndarray of int of shape (n_barycenters, n_members)
-        Which covariances each barycenter is of.
-    weights : ndarray of shape (n_barycenters, n_members)
-        Non-negative, with rows that sum to one.
-
-    Returns
-    -------
-    barycenters : Barycenters
-        ``factors`` of shape (n_barycenters, n_features) are standard deviations.
+    Arguments and result are those of `factor_barycenters`, with standard deviations
+    (n_covariances, d) in place of factors.
     """
     mean, spreads = weighted_mean(deviations, members, weights)
     return Barycenters(mean, spreads, 0.0)
@@ -78,8 +68,7 @@ def factor_barycenters(factors, members, weights):
 
     Parameters
     ----------
-    factors : ndarray of shape (n_covariances, n_features, n_features)
-        The factors L.
+    factors : ndarray of shape (n_covariances, d, d), L
     members : ndarray of int of shape (n_barycenters, n_members)
         Which covariances each barycenter is of.
     weights : ndarray of shape (n_barycenters, n_members)
@@ -88,8 +77,7 @@ def factor_barycenters(factors, members, weights):
     Returns
     -------
     barycenters : Barycenters
-        ``factors`` R of shape (n_barycenters, n_features, n_features). A residual above `TOL`
-        means that the fixed point ran out of steps.
+        A residual above `TOL` means that the fixed point ran out of steps.
     """
     n_features = factors.shape[-1]
     R, spreads = np.empty((len(members), n_features, n_features)), np.empty(len(members))

@@ -74,27 +74,10 @@ class Solution(NamedTuple):
 
 
 def penalized_plan(weights, target_weights, costs, reg, penalties, near=None):
-    """Solve (1).
+    """Solve (1) for positive weights of sum one and penalties λ and λ', as a `Solution`.
 
-    Parameters
-    ----------
-    weights : ndarray of shape (K,)
-    target_weights : ndarray of shape (L,)
-        Positive, with a sum of one.
-    costs : ndarray of shape (K, L)
-        Non-negative.
-    reg : float
-        ε ≥ 0.
-    penalties : tuple of two floats
-        λ and λ', positive; infinite for a constraint.
-    near : tuple of ndarray of shape (K,) and ndarray of shape (L,), default=None
-        Potentials thought to be near the solution. For ε > 0 Newton's method tries from there
-        first.
-
-    Returns
-    -------
-    solution : Solution
-        For ε = 0 all entries of the plan are positive; many are of the size of rounding.
+    For ε > 0 Newton's method tries from ``near`` first, potentials thought to be near the solution.
+    For ε = 0 all entries of the plan are positive; many are of the size of rounding.
     """
     product = np.outer(weights, target_weights)
     nothing = penalties[0] + penalties[1] + reg

@@ -18,14 +18,14 @@ where A_k = Σ_l P_kl T_kl / p_k and m̄_k = Σ_l P_kl m'_l / p_k: K affine maps
 """
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
-from ..families import family_of
 from ..numerics.threads import effective_n_threads, one_blas_thread, run
 from .bures import EPS, gaussian_maps
 
-# Samples are taken in blocks, of this many numbers over their components and features.
+# Samples are moved in blocks, of this many numbers over their components and features, and what
+# they belong to is asked in larger ones, of this many numbers over their components (512 KiB).
 BLOCK_SIZE = 2**16
+ROWS_SIZE = 2**16
 
 # Fewer blocks than this are not worth waking a thread for.
 FEW_BLOCKS = 4
@@ -40,18 +40,7 @@ def moving_pairs(plan):
 
 
 def summed_maps(source, target, plan):
-    """Σ_l P_kl T_kl for every component of the source.
-
-    Parameters
-    ----------
-    source, target : MixtureParameters
-        In float64, of K and L components.
-    plan : ndarray of shape (K, L)
-
-    Returns
-    -------
-    sums : ndarray of shape (K, n_features, n_features)
-    """
+    """Σ_l P_kl T_kl (K, d, d) for every component of the source, of mixtures in float64."""
     rows, columns = moving_pairs(plan)
     sums = np.zeros((len(plan), source.n_features, source.n_features))
     size = max(1, PAIRS_SIZE // source.n_features**2)
@@ -62,73 +51,72 @@ def summed_maps(source, target, plan):
     return sums
 
 
-def map_samples(X, source, target, plan, method, rng):
-    """Move samples along a plan.
+def map_samples(X, source, target, plan, method, rng, posterior):
+    """Move samples along a plan that has some mass, all in float64.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features), float64
-    source, target : MixtureParameters
-        In float64.
-    plan : ndarray of shape (K, L)
-        With some mass.
-    method : {"barycentric", "sample", "maximum"}
-    rng : numpy.random.Generator or RandomState, or None
-        For "sample".
-
-    Returns
-    -------
-    moved : ndarray of shape (n_samples, n_features)
-
-    Raises
-    ------
-    ValueError
-        If a covariance of the source is singular: it has no density.
+    ``posterior`` gives γ of formula (1), of shape (n_rows, K), for a slice of the rows; for the
+    method "maximum" the k of the largest. Several threads ask. ``rng`` is for "sample".
     """
     with one_blas_thread():
-        return _map_samples(X, source, target, np.where(plan > EPS, plan, 0.0), method, rng)
+        if method == "sample":
+            return _sampled(X, source, target, plan, rng, posterior)
+        masses = plan.sum(axis=1)
+        scale = np.where(masses > 0, masses, 1.0)
+        slopes = summed_maps(source, target, plan) / scale[:, None, None]
+        images = plan @ target.means / scale[:, None]
+        moved = np.empty(X.shape)
+        if method == "maximum":
+            labels = np.empty(len(X), dtype=np.intp)
 
+            def label(rows):
+                labels[rows] = posterior(rows)
 
-def _map_samples(X, source, target, plan, method, rng):
-    masses = plan.sum(axis=1)
-    density = _Density(source, masses)
-    if method == "sample":
-        return _sampled(X, source, target, plan, density, rng)
-    scale = np.where(masses > 0, masses, 1.0)
-    slopes = summed_maps(source, target, plan) / scale[:, None, None]
-    images = plan @ target.means / scale[:, None]
+            _each(label, _blocks(len(X), ROWS_SIZE // len(plan)))
+            for k, members in _groups(labels, len(plan)):
+                moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
+            return moved
+        center = source.means.mean(axis=0)
+        affine = _affine(slopes, source.means, images, center)
 
-    moved = np.empty(X.shape)
-    if method == "maximum":
-        labels = np.empty(len(X), dtype=np.intp)
+        def move(rows):
+            gamma = posterior(rows)
+            for part in _blocks(len(gamma), BLOCK_SIZE // affine[:, 0].size):
+                block = slice(rows.start + part.start, rows.start + part.stop)
+                lifted = np.ones((len(center) + 1, len(gamma[part])))
+                np.subtract(X[block].T, center[:, None], out=lifted[:-1])
+                shares = np.ascontiguousarray(gamma[part].T)
+                moved[block] = np.einsum("kn,kan->na", shares, _apply(affine, lifted))
 
-        def label(block, lifted):
-            labels[block] = density(lifted).argmax(axis=0)
-
-        density.each_block(X, label)
-        for k, members in _groups(labels, len(plan)):
-            moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
+        _each(move, _blocks(len(X), ROWS_SIZE // len(plan)))
         return moved
 
-    affine = _affine(slopes, source.means, images, density.center)
 
-    def move(block, lifted):
-        moved[block] = np.einsum("kn,kan->na", _softmax(density(lifted)), _apply(affine, lifted))
+def _each(work, blocks):
+    """Work on each block, by several threads; blocks do not depend on their number."""
 
-    density.each_block(X, move)
-    return moved
+    def task(first, last):
+        for block in blocks[first:last]:
+            work(block)
+
+    run(task, len(blocks), effective_n_threads() if len(blocks) >= FEW_BLOCKS else 1)
 
 
-def _sampled(X, source, target, plan, density, rng):
+def _blocks(n, size):
+    """Slices of n rows, of so many each."""
+    size = max(64, size)
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _sampled(X, source, target, plan, rng, posterior):
     K, L = plan.shape
     uniform = rng.random((2, len(X)))
     components = np.empty(len(X), dtype=np.intp)
 
-    def draw(block, lifted):
-        cumulative = np.cumsum(_softmax(density(lifted)), axis=0)
-        components[block] = (cumulative <= uniform[0, block] * cumulative[-1]).sum(axis=0)
+    def draw(rows):
+        cumulative = np.cumsum(np.ascontiguousarray(posterior(rows).T), axis=0)
+        components[rows] = (cumulative <= uniform[0, rows] * cumulative[-1]).sum(axis=0)
 
-    density.each_block(X, draw)
+    _each(draw, _blocks(len(X), ROWS_SIZE // K))
     pairs = np.empty(len(X), dtype=np.intp)
     for k, members in _groups(components, K):
         cumulative = np.cumsum(plan[k])
@@ -157,14 +145,6 @@ def _groups(labels, n_labels):
     return list(zip(values, parts, strict=False))
 
 
-def _softmax(logits):
-    """Responsibilities (K, n) in place of their logits."""
-    logits -= logits.max(axis=0)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=0)
-    return logits
-
-
 def _affine(slopes, means, images, center):
     """Matrices (K, n_features, n_features + 1) of the maps x → c_k + A_k (x − m_k).
 
@@ -175,73 +155,7 @@ def _affine(slopes, means, images, center):
     return np.concatenate([slopes, offsets[:, :, None]], axis=2)
 
 
-class _Density:
-    """log p_k g_k(x), up to a constant, for blocks of samples."""
-
-    def __init__(self, mixture, masses):
-        means, family = mixture.means, family_of(mixture)
-        K, d = means.shape
-        if family.is_diagonal:
-            deviations = family.factors(mixture.covariances, K, d)
-            _refuse_singular((deviations <= 0).any(axis=1))
-            whitening = np.eye(d) / deviations[:, None]
-            log_volume = np.log(deviations).sum(axis=1)
-        else:
-            factors = _cholesky(family.batch(mixture.covariances))
-            whitening = [solve_triangular(factor, np.eye(d), lower=True) for factor in factors]
-            whitening = np.broadcast_to(whitening, (K, d, d))
-            log_volume = np.log(np.einsum("kaa->ka", factors)).sum(axis=1)
-        self.center = means.mean(axis=0)
-        self.whiten = _affine(whitening, means, np.zeros((K, d)), self.center)
-        with np.errstate(divide="ignore"):  # a component without mass has no part in (1)
-            self.offsets = np.log(masses) - log_volume
-
-    def each_block(self, X, work):
-        """Call ``work(block, lifted)`` for slices of the samples, in several threads.
-
-        ``lifted`` has the samples in its columns, about the center, and a row of ones. Blocks do
-        not depend on the number of threads.
-        """
-        K, d, _ = self.whiten.shape
-        size = max(64, BLOCK_SIZE // (K * d))
-        n_blocks = -(-len(X) // size)
-
-        def task(first, last):
-            for start in range(first * size, min(last * size, len(X)), size):
-                block = slice(start, start + size)
-                lifted = np.ones((d + 1, len(X[block])))
-                np.subtract(X[block].T, self.center[:, None], out=lifted[:-1])
-                work(block, lifted)
-
-        run(task, n_blocks, effective_n_threads() if n_blocks >= FEW_BLOCKS else 1)
-
-    def __call__(self, lifted):
-        """Logits of shape (K, n)."""
-        white = _apply(self.whiten, lifted)
-        logits = np.einsum("kan,kan->kn", white, white)
-        logits *= -0.5
-        logits += self.offsets[:, None]
-        return logits
-
-
 def _apply(affine, lifted):
     """Images of a block under K maps, (K, n_features, n)."""
     K, d, _ = affine.shape
     return (affine.reshape(K * d, d + 1) @ lifted).reshape(K, d, -1)
-
-
-def _cholesky(covariances):
-    try:
-        return np.linalg.cholesky(covariances)
-    except np.linalg.LinAlgError:
-        smallest = np.linalg.eigvalsh(covariances)[:, 0]
-        _refuse_singular(smallest == smallest.min())
-
-
-def _refuse_singular(singular):
-    if singular.any():
-        raise ValueError(
-            f"The covariance of component {np.argmax(singular)} of the source is singular: it has "
-            "no density, so no sample can be told to belong to it. Regularize the covariances of "
-            "the source (reg_covar)."
-        )

@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
 
 def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, near=None):
-    """Optimal plan and potentials of any variant.
+    """Optimal plan and potentials of any variant, as a `Plan`.
 
     Parameters
     ----------
@@ -85,15 +85,13 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
     near : tuple of ndarray of shape (K,) and ndarray of shape (L,), default=None
         Potentials of a similar problem, which may save time where `reg` is positive.
 
-    Returns
-    -------
-    plan : Plan
-        The potentials of a component of weight zero are those of a component whose weight
-        falls to zero; without entropy u is less where another component of weight zero is
-        nearer, so that u and v are feasible. Of balanced plans, ⟨u, w⟩ = ⟨v, w'⟩ fixes the
-        constant that can be moved from u to v.
-        It complains if the duality gap is above 1e-8 of the value (`reg` zero), or the marginals
-        have an error above 1e-10 (`reg` positive).
+    Notes
+    -----
+    The potentials of a component of weight zero are those of a component whose weight falls to
+    zero; without entropy u is less where another component of weight zero is nearer, so that u and
+    v are feasible. Of balanced plans, ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved from u
+    to v. The plan complains if the duality gap is above 1e-8 of the value (`reg` zero), or the
+    marginals have an error above 1e-10 (`reg` positive).
     """
     if reg == 0 and penalties == BALANCED:
         return exact_plan(weights, target_weights, costs)
@@ -132,27 +130,10 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
 
 
 def exact_plan(weights, target_weights, costs):
-    """Optimal balanced plan and potentials, by POT's network simplex.
+    """Optimal balanced plan and potentials of all components, by POT's network simplex.
 
-    Parameters
-    ----------
-    weights : ndarray of shape (K,)
-    target_weights : ndarray of shape (L,)
-        Non-negative; both are scaled to a sum of one.
-    costs : ndarray of shape (K, L)
-        Non-negative.
-
-    Returns
-    -------
-    plan : Plan
-        The potentials are feasible for all components, those of weight zero included.
-        ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved from u to v.
-        It complains if the simplex ran out of iterations.
-
-    Raises
-    ------
-    RuntimeError
-        If POT finds no solution for another reason.
+    ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved from u to v. The plan complains if the
+    simplex ran out of iterations; if POT finds none for another reason, that is a RuntimeError.
     """
     import ot  # slow: it imports every array library it finds
 

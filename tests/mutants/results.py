@@ -32,5 +32,11 @@ MUTANTS = {
             "if False:",
             "transport/test_maps.py -k nothing",
         ),
+        (
+            "components count with their weights",
+            "replace(source, weights=plan.sum(axis=1))",
+            "source",
+            "transport/test_maps.py -k definition or moves_nothing",
+        ),
     ],
 }

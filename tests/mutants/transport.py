@@ -141,12 +141,6 @@ MUTANTS = {
     ],
     "transport/maps.py": [
         (
-            "volume with the wrong sign",
-            "np.log(masses) - log_volume",
-            "np.log(masses) + log_volume",
-            "transport/test_maps.py -k definition",
-        ),
-        (
             "images not divided by the mass",
             "plan @ target.means / scale[:, None]",
             "plan @ target.means",
