@@ -22,13 +22,12 @@ all_types = pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 @pytest.fixture(autouse=True)
 def small_problems_are_pruned_too(monkeypatch):
     monkeypatch.setattr(pruning, "_LEAST_PAIRS", 0)
-    monkeypatch.setattr(pruning, "_ORDER_COST", 0)
 
 
 def dense(X, weight=None, n_threads=1):
     """Samples all of whose components are evaluated."""
     samples = CpuSamples(X, weight, n_threads)
-    samples._pruning.selection = lambda logits, **_: samples._pruning._dense
+    samples._pruning.selection = lambda logits, **_: samples._pruning.dense
     return samples
 
 
