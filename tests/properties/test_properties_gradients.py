@@ -32,7 +32,7 @@ e_steps = st.sampled_from(["softmax", "softmax", "sinkhorn"])
 
 def fit(cloud, kind, n_components, weight=None, *, X=None, **params):
     """A converged fit, from a start that is a function of the cloud."""
-    params = {"reg_covar": 1e-3 * cloud.scale**2, "max_iter": 300} | params
+    params = {"reg_covar": 1e-3 * cloud.scale**2, "max_iter": 300, "acceleration": None} | params
     mixture = DifferentiableGaussianMixture(
         n_components,
         covariance_type=kind,

@@ -37,7 +37,7 @@ options = st.fixed_dictionaries(
         "covariance_type": kinds,
         "n_components": st.integers(1, 5),
         "init_params": st.sampled_from(["kmeans", "k-means++", "random", "random_from_data"]),
-        "acceleration": st.sampled_from([None, None, "newton", "anderson"]),
+        "acceleration": st.sampled_from([None, "auto", "newton", "anderson"]),
         "e_step": st.sampled_from(["softmax", "softmax", "softmax", "sinkhorn"]),
         "temperature": st.sampled_from([1.0, 1.0, 1.0, 1e-3, 30.0, (4.0, 1.0)]),
         "fixed_weights": st.booleans(),
