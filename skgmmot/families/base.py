@@ -231,12 +231,15 @@ class Family(Covariances):
 
         That is, its squared distance is more than ``limit`` times a variance of its component.
         """
-        return self.beyond(theta, reference, limit).any()
+        return self._squares_beyond(theta, reference, limit).any()
 
     def beyond(self, theta, reference, limit):
         """For which components `is_beyond` holds."""
+        return self._squares_beyond(theta, reference, limit).any(axis=1)
+
+    def _squares_beyond(self, theta, reference, limit):
         shift = theta.means - reference
-        return (shift * shift > limit * self.variances(theta.covariances)).any(axis=1)
+        return shift * shift > limit * self.variances(theta.covariances)
 
     def maximize_jvp(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 from ..kernels import compiled, compiled_derivatives
 from ..kernels.blocks import BLOCK, TILE
 from ..numerics.threads import run
-from .interface import DataCotangent, Overlaps, Statistics, Summary
+from .interface import NOBODY, DataCotangent, Overlaps, Statistics, Summary
 from .pruning import Pruning
 
 _SEGMENT_COST = 120e3  # nanoseconds of work of which half is worth waking a thread for
@@ -42,12 +42,12 @@ def _padded_size(size):
 class _Layout:
     """How the kernels want what belongs to the components of some logits (`kernels.compiled`)."""
 
-    def __init__(self, logits):
-        (n_components, self.size), n_apart = logits.coefficients.shape, len(logits.apart)
+    def __init__(self, n_components, size, apart):
+        self.size, self.apart, n_apart = size, apart, len(apart)
         self.n_near = n_components - n_apart
         self.n_padded = _padded_size(self.n_near)
-        self.shape = self.n_padded + n_apart, _padded_size(self.size)
-        self.apart, self.order = logits.apart, None  # of the components, if not as they are
+        self.shape = self.n_padded + n_apart, _padded_size(size)
+        self.order = None  # of the components, if not as they are
         if 0 < n_apart < n_components:
             self.order = np.concatenate([self._near(), self.apart])
 
@@ -86,6 +86,12 @@ class _Layout:
             return points
         common = points[self.order[0]] if self.n_near else np.zeros(points.shape[1])
         return np.concatenate([common[None], points[self.apart]])
+
+
+@lru_cache(maxsize=256)
+def _layout_of_near(n_components, size):
+    """The `_Layout` where all components are near."""
+    return _Layout(n_components, size, NOBODY)
 
 
 @lru_cache(maxsize=256)
@@ -341,7 +347,8 @@ class CpuSamples:
 
     def _arguments(self, logits, origin, selection):
         """What the kernels take: data, logits as plain arrays, origin; and their `_Layout`."""
-        layout = _Layout(logits)
+        shape, n_apart = logits.coefficients.shape, len(logits.apart)
+        layout = _Layout(*shape, logits.apart) if n_apart else _layout_of_near(*shape)
         reference = layout.points(logits.reference)
         arguments = (
             *selection.data,
