@@ -7,8 +7,9 @@ filled up with samples of weight zero, so that loops have a constant length.
 
 Two loops do nearly all of the work, `linear_forms` (Σ_f η_kf φ_f) and `weighted_sums`
 (Σ_i γ_ik φ_fi), together with `pull_back`, the transpose of the first with respect to the
-sample. Each is tiled by four components and four features: sixteen multiply-adds for eight
-loads. φ itself is never stored beyond the tile.
+sample. They are tiled by four features, and by four components or two: what a tile adds up stays
+in the sixteen registers that every processor with vectors of four has. φ itself is never stored
+beyond the tile.
 """
 
 import numpy as np
@@ -146,32 +147,25 @@ def weighted_sums(weights, pairs, left, right, tile, sums):
     for f in range(0, n_features, 4):
         _load_tile(pairs, f, left, right, tile)
         t0, t1, t2, t3 = tile[0], tile[1], tile[2], tile[3]
-        for k in range(0, n_components, 4):
-            w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        for k in range(0, n_components, 2):
+            w0, w1 = weights[k], weights[k + 1]
             s00 = s01 = s02 = s03 = 0.0
             s10 = s11 = s12 = s13 = 0.0
-            s20 = s21 = s22 = s23 = 0.0
-            s30 = s31 = s32 = s33 = 0.0
-            for i in range(BLOCK):
-                x0, x1, x2, x3 = t0[i], t1[i], t2[i], t3[i]
-                g0, g1, g2, g3 = w0[i], w1[i], w2[i], w3[i]
-                s00 += g0 * x0
-                s01 += g0 * x1
-                s02 += g0 * x2
-                s03 += g0 * x3
-                s10 += g1 * x0
-                s11 += g1 * x1
-                s12 += g1 * x2
-                s13 += g1 * x3
-                s20 += g2 * x0
-                s21 += g2 * x1
-                s22 += g2 * x2
-                s23 += g2 * x3
-                s30 += g3 * x0
-                s31 += g3 * x1
-                s32 += g3 * x2
-                s33 += g3 * x3
-            s = sums[k : k + 4, f : f + 4]
+            for i in range(BLOCK):  # one row of φ after the other: they share a register
+                g0, g1 = w0[i], w1[i]
+                x = t0[i]
+                s00 += g0 * x
+                s10 += g1 * x
+                x = t1[i]
+                s01 += g0 * x
+                s11 += g1 * x
+                x = t2[i]
+                s02 += g0 * x
+                s12 += g1 * x
+                x = t3[i]
+                s03 += g0 * x
+                s13 += g1 * x
+            s = sums[k : k + 2, f : f + 4]
             s[0, 0] += s00
             s[0, 1] += s01
             s[0, 2] += s02
@@ -180,14 +174,6 @@ def weighted_sums(weights, pairs, left, right, tile, sums):
             s[1, 1] += s11
             s[1, 2] += s12
             s[1, 3] += s13
-            s[2, 0] += s20
-            s[2, 1] += s21
-            s[2, 2] += s22
-            s[2, 3] += s23
-            s[3, 0] += s30
-            s[3, 1] += s31
-            s[3, 2] += s32
-            s[3, 3] += s33
 
 
 @inner
@@ -250,14 +236,15 @@ def row_of(k, n_near, n_padded):
 @inner
 def softmax(n_near, n_padded, weight, logits, log_sum):
     """logits[k] becomes weight · exp(logits[k] - log_sum); rows of padding become zero."""
-    buffer = aligned(2)
-    top, total = buffer[0], buffer[1]
+    buffer = aligned(3)
+    top, higher, total = buffer[0], buffer[1], buffer[2]
     n_components = logits.shape[0] - n_padded + n_near
     top[:] = logits[0]
     for k in range(1, n_components):
         own = logits[row_of(k, n_near, n_padded)]
-        for i in range(BLOCK):
-            top[i] = max(own[i], top[i])
+        for i in range(BLOCK):  # into another row: in place it would be a store under a mask
+            higher[i] = max(own[i], top[i])
+        top, higher = higher, top
     total[:] = 0.0
     for k in range(n_components):
         own = logits[row_of(k, n_near, n_padded)]
