@@ -10,8 +10,9 @@ import numpy as np
 _MATRIX_WAY_ERROR = 1e-10
 LARGEST_CANCELLATION = _MATRIX_WAY_ERROR / (np.finfo(np.float64).eps / 2)
 
-# From so many features on, quadratic features cost less about the means (`kernels/large.py`).
-_MANY_FEATURES = 64
+# From so many features on, quadratic features cost less about the means, by products of matrices
+# (`kernels/large.py`).
+_MANY_FEATURES = 192
 
 
 def is_faster_centered(features):

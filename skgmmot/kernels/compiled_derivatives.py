@@ -226,7 +226,7 @@ def statistics_jvp(
     large = n_rows == n_apart and is_large(n_features, pairs)
     rows, tile = aligned(n_rows_for(n_features)), aligned(4)
     rows_dot = aligned(n_rows_for(n_features))
-    V = aligned(n_rows_for(n_features) if large else 0)
+    V = aligned(n_features if large else 0)
     room, form_room = aligned(n_rows), aligned(n_rows)
     if lists is not None:
         _, starts, active, _, _ = lists

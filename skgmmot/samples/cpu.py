@@ -5,13 +5,15 @@ threads, each segment has sums of its own, and these are added in order: results
 bits for every number of threads. Memory beyond the data is that of the segments' sums.
 """
 
+from contextlib import nullcontext
 from functools import lru_cache
 
 import numpy as np
 
 from ..kernels import compiled, compiled_derivatives
 from ..kernels.blocks import BLOCK, TILE
-from ..numerics.threads import run
+from ..kernels.large import LARGE
+from ..numerics.threads import one_blas_thread, run
 from .interface import NOBODY, DataCotangent, Overlaps, Statistics, Summary
 from .pruning import Pruning
 
@@ -143,14 +145,15 @@ class CpuSamples:
         """
         bounds = _segments(*self.shape, shape)
         buffers = allocate(len(bounds) - 1)
-        if len(bounds) == 2:
+        if len(bounds) == 2 and self.shape[1] < LARGE:
             task(bounds, *buffers)
             return buffers
 
         def run_task(first, last):
             task(bounds[first : last + 1], *(buffer[first:last] for buffer in buffers))
 
-        run(run_task, len(bounds) - 1, self.n_threads)
+        with one_blas_thread() if self.shape[1] >= LARGE else nullcontext():
+            run(run_task, len(bounds) - 1, self.n_threads)
         return buffers
 
     def summary(self):

@@ -1,4 +1,4 @@
-"""Full covariances of many features: tiles of products against slow twins."""
+"""Full covariances of many features: products of matrices against slow twins."""
 
 import naive
 import numpy as np
@@ -174,7 +174,7 @@ def embedded(theta, d):
 def test_agrees_with_few_features(dtype):
     """Features that all components share change nothing in the others, in step, JVP and VJP."""
     rng = np.random.default_rng(0)
-    small, d, K, n = 5, LARGE + 6, 3, 3 * BLOCK + 11
+    small, d, K, n = 5, 200, 2, 2 * BLOCK + 11
     theta = naive.random_mixture(rng, K, small, "full", spread=1.0)
     X = naive.sample(rng, theta, n).astype(dtype)
     noise = rng.normal(size=(n, d - small)).astype(dtype)
@@ -225,3 +225,28 @@ def test_jvp_and_vjp_are_transposes(kind, monkeypatch):
     right = naive.inner_product(pulled, tangent) + (data_bar.X * data_dot.X).sum()
     right += data_bar.sample_weight @ data_dot.sample_weight
     assert left == pytest.approx(right, rel=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical", "tied"])
+def test_sums_of_other_types_in_the_matrix_way(kind):
+    rng = np.random.default_rng(0)
+    d, K, n = LARGE + 1, 5, 2 * BLOCK + 3
+    theta = naive.random_mixture(rng, K, d, kind, spread=0.1)
+    X, weight = naive.sample(rng, theta, n), rng.uniform(0.1, 2.0, size=n)
+    center = X.mean(axis=0)
+    logits = FAMILIES[kind].natural(theta, center)
+    assert not logits.is_centered
+    sums, _ = CpuSamples(X, weight).statistics(logits)
+    gamma = naive.responsibilities(naive.log_joint(X, theta))
+    expected = (weight[:, None] * gamma).T @ naive.features(X - center, kind)
+    assert_close(sums, expected)
+
+
+def test_far_rows_leave_the_rest_of_a_block_out():
+    """Squares of what fills a block up overflow about so far a mean, and must not be taken."""
+    mean = np.full((1, LARGE), 1e160)
+    theta = MixtureParameters(np.ones(1), mean, np.eye(LARGE)[None], "full")
+    samples = CpuSamples(np.repeat(mean, 3, axis=0))
+    sums, log_likelihood = samples.statistics(FULL.natural(theta, None))
+    assert sums[0, 0] == 3 and not sums[0, 1:].any()
+    assert log_likelihood == pytest.approx(-1.5 * LARGE * np.log(2 * np.pi), rel=1e-14)

@@ -39,6 +39,50 @@ MUTANTS = {
             "samples/test_cpu.py -k assigned_statistics",
         ),
     ],
+    "kernels/large.py": [
+        (
+            "rows beyond the last are not left out",
+            "        Z[a, count:] = 0.0",
+            "        pass",
+            "kernels/test_large.py -k far_rows",
+        ),
+        (
+            "a product of one column too few",
+            "columns = np.ascontiguousarray(factor[:end, a:end])",
+            "columns = np.ascontiguousarray(factor[:end, a:end])\n        columns[end - 1] = 0.0",
+            "kernels/test_large.py -k logits_and_statistics",
+        ),
+        (
+            "the last entry of a row of sums left out",
+            "            for b in range(p + 1):",
+            "            for b in range(p):",
+            "kernels/test_large.py -k loses_digits",
+        ),
+        (
+            "the diagonal counted once in the symmetric product",
+            "row[a] *= 2.0",
+            "row[a] *= 1.0",
+            "kernels/test_large.py -k test_vjp",
+        ),
+        (
+            "logits pulled back with the wrong sign",
+            "rows_bar[1 + a + p, i] -= weights[i] * out[p, i]",
+            "rows_bar[1 + a + p, i] += weights[i] * out[p, i]",
+            "kernels/test_large.py -k test_vjp",
+        ),
+        (
+            "only one factor of a square moves",
+            "_add_triangle(_weighted(weights, Z, W), Z_dot, sums)",
+            "pass",
+            "kernels/test_large.py -k test_jvp",
+        ),
+        (
+            "a product of what stands beyond the block",
+            "        W[a, BLOCK:] = 0.0",
+            "        W[a, BLOCK:] = np.nan",
+            "kernels/test_large.py -k logits_and_statistics",
+        ),
+    ],
     "kernels/compiled.py": [
         (
             "entropy of the first component alone",
