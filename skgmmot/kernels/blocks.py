@@ -7,7 +7,7 @@ filled up with samples of weight zero, so that loops have a constant length.
 
 Two loops do nearly all of the work, `linear_forms` (Σ_f η_kf φ_f) and `weighted_sums`
 (Σ_i γ_ik φ_fi), together with `pull_back`, the transpose of the first with respect to the
-sample. They are tiled by four features, and by four components or two: what a tile adds up stays
+sample. They are tiled by four features, and by two components or four: what a tile adds up stays
 in the sixteen registers that every processor with vectors of four has. φ itself is never stored
 beyond the tile.
 """
@@ -18,7 +18,8 @@ from .compilation import inner
 from .elementary import exp, log
 
 BLOCK = 256
-TILE = 4  # components and features are padded to a multiple of this: the register tile
+TILE = 4  # features are padded to a multiple of this: the register tile
+PAIR = 2  # and components to one of this
 ALIGNMENT = 8  # in float64: a cache line, the widest vector there is
 # Rows a power of two apart would compete for the same few lines of the cache.
 ROW_LENGTH = BLOCK + ALIGNMENT
@@ -107,7 +108,7 @@ def linear_forms(coefficients, pairs, left, right, tile, forms):
     for f in range(0, n_features, 4):
         _load_tile(pairs, f, left, right, tile)
         t0, t1, t2, t3 = tile[0], tile[1], tile[2], tile[3]
-        for k in range(0, n_components, 4):
+        for k in range(0, n_components, 2):
             a00, a01, a02, a03 = (
                 coefficients[k, f],
                 coefficients[k, f + 1],
@@ -120,24 +121,10 @@ def linear_forms(coefficients, pairs, left, right, tile, forms):
                 coefficients[k + 1, f + 2],
                 coefficients[k + 1, f + 3],
             )
-            a20, a21, a22, a23 = (
-                coefficients[k + 2, f],
-                coefficients[k + 2, f + 1],
-                coefficients[k + 2, f + 2],
-                coefficients[k + 2, f + 3],
-            )
-            a30, a31, a32, a33 = (
-                coefficients[k + 3, f],
-                coefficients[k + 3, f + 1],
-                coefficients[k + 3, f + 2],
-                coefficients[k + 3, f + 3],
-            )
             for i in range(BLOCK):
                 x0, x1, x2, x3 = t0[i], t1[i], t2[i], t3[i]
                 forms[k, i] += a00 * x0 + a01 * x1 + a02 * x2 + a03 * x3
                 forms[k + 1, i] += a10 * x0 + a11 * x1 + a12 * x2 + a13 * x3
-                forms[k + 2, i] += a20 * x0 + a21 * x1 + a22 * x2 + a23 * x3
-                forms[k + 3, i] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
 
 
 @inner
@@ -181,7 +168,7 @@ def pull_back(weights, coefficients, pairs, rows, tile, rows_bar):
     """rows_bar += ∂/∂rows of Σ_k weights[k, i] Σ_f coefficients[k, f] φ_f, weights held fixed.
 
     With g_f = Σ_k weights[k] coefficients[k, f] and φ_f = z_l z_r, each feature adds g_f z_r to
-    row l and g_f z_l to row r. ``tile`` holds four g_f at a time.
+    row l and g_f z_l to row r. ``tile`` holds four g_f at a time. Components come in fours.
     """
     n_components, n_features = coefficients.shape
     for f in range(0, n_features, 4):

@@ -5,7 +5,7 @@ The log densities of the first ``n_near`` components are evaluated about one com
 (the matrix way: all at once), those of the others, for which there are ``factors``, about their own
 means (the centered way: slower, and as accurate as the data allow).
 
-Coefficients, and sums like them, have rows for the former, rows of padding up to whole tiles, and
+Coefficients, and sums like them, have rows for the former, rows of padding up to whole pairs, and
 rows for the latter. Of points, the first is the common one, and the others follow.
 """
 

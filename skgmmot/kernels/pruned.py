@@ -29,7 +29,7 @@ import math
 
 import numpy as np
 
-from .blocks import BLOCK, TILE, aligned
+from .blocks import BLOCK, PAIR, TILE, aligned
 from .compilation import inner, kernel
 from .elementary import exp, log
 
@@ -46,13 +46,13 @@ def range_of(start, starts):
 
 @inner
 def padded(size):
-    """The next multiple of the register tile."""
-    return -(-size // TILE) * TILE
+    """The next number of whole pairs."""
+    return -(-size // PAIR) * PAIR
 
 
 @inner
 def gathered(coefficients, members, room):
-    """The members' coefficients, padded to whole tiles with zeros."""
+    """The members' coefficients, padded to whole pairs with zeros."""
     size = padded(members.size)
     for j in range(members.size):
         room[j] = coefficients[members[j]]
@@ -67,17 +67,19 @@ def narrowed(members, cuts, logits, kept, certificate, chosen):
     The logits of the others are moved together, and their numbers are returned, in ``chosen``.
     ``kept`` is set for them, and e^{greatest - cut} added to the certificate of the rest.
     """
-    buffer = aligned(2)
-    top, below = buffer[0], buffer[1]
+    buffer = aligned(3)
+    top, higher, below = buffer[0], buffer[1], buffer[2]
     top[:] = logits[0]
     whole = members.size - members.size % 4
     for j in range(0, whole, 4):
         x, y, z, w = logits[j], logits[j + 1], logits[j + 2], logits[j + 3]
         for i in range(BLOCK):
-            top[i] = max(max(max(x[i], y[i]), max(z[i], w[i])), top[i])
+            higher[i] = max(max(max(x[i], y[i]), max(z[i], w[i])), top[i])
+        top, higher = higher, top
     for j in range(whole, members.size):
         for i in range(BLOCK):
-            top[i] = max(logits[j, i], top[i])
+            higher[i] = max(logits[j, i], top[i])
+        top, higher = higher, top
     n = 0
     for j in range(members.size):
         own, cut, above = logits[j], cuts[j], 0.0

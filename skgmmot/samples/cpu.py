@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..kernels import compiled, compiled_derivatives
-from ..kernels.blocks import BLOCK, TILE
+from ..kernels.blocks import BLOCK, PAIR, TILE
 from ..kernels.large import LARGE
 from ..numerics.threads import one_blas_thread, run
 from .interface import NOBODY, DataCotangent, Overlaps, Statistics, Summary
@@ -36,9 +36,9 @@ def _read_only(array):
     return view
 
 
-def _padded_size(size):
-    """The next multiple of the register tile."""
-    return -(-size // TILE) * TILE
+def _padded_size(size, tile=TILE):
+    """The next multiple of a register tile."""
+    return -(-size // tile) * tile
 
 
 class _Layout:
@@ -47,7 +47,8 @@ class _Layout:
     def __init__(self, n_components, size, apart):
         self.size, self.apart, n_apart = size, apart, len(apart)
         self.n_near = n_components - n_apart
-        self.n_padded = _padded_size(self.n_near)
+        # where some go apart, `pull_back` takes the others by themselves
+        self.n_padded = _padded_size(self.n_near, TILE if n_apart else PAIR)
         self.shape = self.n_padded + n_apart, _padded_size(size)
         self.order = None  # of the components, if not as they are
         if 0 < n_apart < n_components:
@@ -267,7 +268,7 @@ class CpuSamples:
         if rows > 1:  # a point for each component, and none in common
             reference = np.concatenate([np.zeros((1, reference.shape[1])), reference])
         else:
-            rows = _padded_size(n_components)
+            rows = _padded_size(n_components, PAIR)
         shape = rows, _padded_size(features.size)
         arguments = (responsibilities, reference, _pairs_of(features), features.has_squared_norm)
         (sums,) = self._each_segment(

@@ -66,7 +66,7 @@ def em_map_of(X):
 def all_components(X):
     """Samples that leave nothing out."""
     samples = CpuSamples(X, None, effective_n_threads())
-    samples._pruning.selection = lambda logits, **options: samples._pruning._dense
+    samples._pruning.selection = lambda logits, **options: samples._pruning.dense
     return samples
 
 
