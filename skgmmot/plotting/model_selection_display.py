@@ -304,7 +304,7 @@ def _column(results, name):
         )
     if not keys:
         return None
-    return list(np.ma.array(results[keys[0]], dtype=object).filled(None))
+    return [None if np.ma.is_masked(value) else value for value in results[keys[0]]]
 
 
 def _style(kind):

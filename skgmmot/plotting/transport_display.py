@@ -250,7 +250,7 @@ class TransportDisplay:
 def printing_decimals(plan):
     """Decimals that show the masses of a plan: two, or two digits of the largest."""
     largest = plan.max()
-    return 2 if not 0 < largest < 0.1 else int(np.ceil(-np.log10(largest))) + 1
+    return 2 if not 0 < largest < 0.1 else 1 - int(np.floor(np.log10(largest)))
 
 
 def _places(links):
