@@ -162,9 +162,13 @@ def write(ax, place, text, **options):
 
 
 def name_axes(ax, pair, names):
-    """Write the names of the features, unless something is written there."""
-    for axis, j in zip((ax.xaxis, ax.yaxis), pair, strict=True):
-        if not axis.get_label_text():
+    """Write the names of the features, unless something stands there, or no numbers do.
+
+    Numbers are hidden on the inner sides of panels that share their axes.
+    """
+    for axis, j, side in zip((ax.xaxis, ax.yaxis), pair, ("bottom", "left"), strict=True):
+        has_numbers = axis.get_tick_params().get(f"label{side}", True)
+        if has_numbers and not axis.get_label_text():
             axis.set_label_text(names[j])
 
 

@@ -130,6 +130,7 @@ class FlowDisplay:
         max_paths=200,
         least=0.0,
         name=None,
+        legend=True,
         path_kw=None,
         start_kw=None,
         end_kw=None,
@@ -152,6 +153,8 @@ class FlowDisplay:
             What to subtract from the energy, the least value for instance that it can have.
         name : str, default=None
             Name of the energy in a legend.
+        legend : bool, default=True
+            Whether to draw a legend of the points.
         path_kw, start_kw, end_kw, ellipse_kw, line_kw : dict, default=None
             Passed on to the LineCollection of paths, ``scatter`` of the points at the start and
             at the end, the Ellipses of the targets, and ``plot`` of the energy.
@@ -169,6 +172,7 @@ class FlowDisplay:
                 axes[0],
                 features,
                 max_paths,
+                legend,
                 path_kw or {},
                 start_kw or {},
                 end_kw or {},
@@ -193,7 +197,7 @@ class FlowDisplay:
             )
         return [checked_axes(one) for one in ax]
 
-    def _draw_points(self, ax, features, max_paths, path_kw, start_kw, end_kw, ellipse_kw):
+    def _draw_points(self, ax, features, max_paths, legend, path_kw, start_kw, end_kw, ellipse_kw):
         from matplotlib.collections import LineCollection
 
         if not isinstance(max_paths, Integral) or max_paths < 0:
@@ -233,6 +237,8 @@ class FlowDisplay:
             drawn[0].set_label("target")
         ax.autoscale_view()
         name_axes(ax, pair, names)
+        if not legend:
+            return
         place = "best" if n_samples <= _MANY else "upper right"
         ax.legend(markerscale=max(1.0, (12 / size) ** 0.5), loc=place)
 

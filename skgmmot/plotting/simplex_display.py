@@ -94,9 +94,10 @@ class SimplexDisplay:
         ----------
         flow : MixtureFlow
             As `mixture_flow` returns it with ``keep_path=True``.
-        order : sequence of int, default=None
-            Which component comes first, second, …: EM numbers them as it likes. None: as they
-            are.
+        order : sequence of int or callable, default=None
+            Which component comes first, second, …, since EM numbers them as it likes. None: as
+            they are. A function of the mixture is asked at every step: a flow with
+            ``warm_start=False`` may number its components anew.
         target : array-like of shape (n_components,), default=None
             Where the weights should go, in that order.
         names : sequence of str, default=None
@@ -118,12 +119,15 @@ class SimplexDisplay:
             )
         weights = np.array([theta.weights for theta in path], dtype=float)
         if order is not None:
-            if sorted(order) != list(range(weights.shape[1])):
-                raise ValueError(
-                    f"order must hold each of the numbers 0 to {weights.shape[1] - 1} once; got "
-                    f"{order!r}."
-                )
-            weights = weights[:, list(order)]
+            orders = [order(theta) if callable(order) else order for theta in path]
+            numbers = list(range(weights.shape[1]))
+            for found in orders:
+                if sorted(found) != numbers:
+                    raise ValueError(
+                        f"order must hold each of the numbers 0 to {numbers[-1]} once; got "
+                        f"{found!r}."
+                    )
+            weights = np.take_along_axis(weights, np.array(orders), axis=1)
         return cls.from_weights(weights, target=target, names=names, ax=ax, **options)
 
     def plot(self, ax=None, *, kind="auto", name=None, line_kw=None, target_kw=None):

@@ -193,6 +193,8 @@ class TransportDisplay:
         display : TransportDisplay
         """
         ax = axes_of(self, ax)
+        from matplotlib.patheffects import withStroke
+
         transport = self.transport
         n_features = transport.source.n_features
         names = checked_names(self.feature_names, n_features)
@@ -217,12 +219,13 @@ class TransportDisplay:
         self.links_, self.texts_ = {}, {}
         for k, j in zip(*np.nonzero(plan.round(decimals)), strict=True):
             ends = np.array([means[0][k], means[1][j]])
+            width = link_width * plan[k, j]
             own = {
                 "color": link_colors[k],
-                "linewidth": link_width * plan[k, j],
+                "linewidth": width,
                 "solid_capstyle": "round",
                 "zorder": 2,
-                "alpha": 0.7,
+                "path_effects": [withStroke(linewidth=width + 1.5, foreground="white")],
             }
             (self.links_[int(k), int(j)],) = ax.plot(*ends.T, **own | (link_kw or {}))
         if masses:

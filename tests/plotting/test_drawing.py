@@ -150,6 +150,15 @@ def test_labels_that_stand_on_the_axes_stay(axes):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("my own", "feature 1")
 
 
+def test_panels_that_share_their_axes_have_labels_outside_alone():
+    panels = plt.subplots(2, 2, sharex=True, sharey=True)[1]
+    for panel in panels.flat:
+        MixtureDisplay.from_parameters(MIXTURE, ax=panel)
+    labels = [[(panel.get_xlabel(), panel.get_ylabel()) for panel in row] for row in panels]
+    x, y = "feature 0", "feature 1"
+    assert labels == [[("", y), ("", "")], [(x, y), (x, "")]]
+
+
 def test_one_feature_has_no_ellipses():
     line = ([1.0], [[0.0]], [[[1.0]]])
     with pytest.raises(ValueError, match="need two features; this mixture has 1. Plot exp"):

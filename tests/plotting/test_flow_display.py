@@ -27,6 +27,7 @@ def test_both_panels_of_a_flow_with_its_path():
         np.testing.assert_allclose([ellipse.width, ellipse.height], 4 * np.sqrt(variance))
     words = [text.get_text() for text in display.ax_[0].get_legend().get_texts()]
     assert words == ["start", "end", "target"]
+    assert display.plot(legend=False).ax_[0].get_legend() is None
     assert display.ax_[1].get_yscale() == "log"
     assert len(display.figure_.axes) == 2
 

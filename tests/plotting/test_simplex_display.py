@@ -91,6 +91,9 @@ def test_weights_of_a_flow_in_an_order():
         expected = found if order is None else found[:, order]
         np.testing.assert_array_equal(display.weights, expected)
         np.testing.assert_array_equal(display.target, target[0])
+    by_mean = SimplexDisplay.from_flow(flow, order=lambda theta: np.argsort(theta.means[:, 1]))
+    for weights, theta in zip(by_mean.weights, flow.path, strict=True):
+        np.testing.assert_array_equal(weights, theta.weights[np.argsort(theta.means[:, 1])])
     with pytest.raises(ValueError, match="order must hold each of the numbers 0 to 2 once"):
         SimplexDisplay.from_flow(flow, order=[0, 1, 1])
     plain = mixture_flow(X, target, n_steps=1, random_state=0)
