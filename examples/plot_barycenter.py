@@ -134,6 +134,6 @@ for number, (target, color) in enumerate(zip(targets, component_colors(5)[2:], s
         target, ax=axes[0], colors=color, fill=False, name=f"target {number}"
     )
 axes[0].set(aspect="equal", title="Points flow to the barycenter of three targets")
-axes[0].legend(loc="lower right", markerscale=3)
+axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=3)
 axes[1].set(title="Loss above the least value", ylabel="mean MW2² to the targets, less the least")
 plt.show()

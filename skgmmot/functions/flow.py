@@ -117,8 +117,8 @@ def mixture_flow(
         They are copied.
     target : mixture or list of mixtures
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
-        or a tuple ``(weights, means, covariances)``. A list is several of these: the points
-        then flow to their barycenter (section 5.1 of [1]_).
+        a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. A list
+        is several of these: the points then flow to their barycenter (section 5.1 of [1]_).
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
