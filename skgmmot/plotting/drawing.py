@@ -173,12 +173,17 @@ def name_axes(ax, pair, names):
 
 
 def log_scale(ax):
-    """A logarithmic axis of values, with plain numbers where it spans less than two decades."""
+    """A logarithmic axis of values, with plain numbers where it spans less than two decades.
+
+    Where no value is positive the axis is left as it is.
+    """
     from matplotlib.ticker import LogFormatter
 
-    ax.set_yscale("log", nonpositive="mask")
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
     values = values[values > 0]
-    if len(values) and values.max() < 100 * values.min():
+    if not len(values):
+        return
+    ax.set_yscale("log", nonpositive="mask")
+    if values.max() < 100 * values.min():
         for set_formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
             set_formatter(LogFormatter(minor_thresholds=(2, 0.5)))

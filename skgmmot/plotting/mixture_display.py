@@ -269,7 +269,8 @@ def _are_numbers(values):
 
 def _draw_contours(ax, parts, probabilities, options):
     """Contours of the density, each about the smallest region of its probability."""
-    theta = MixtureParameters(*parts, "full")
+    weighted = parts[0] > 0
+    theta = MixtureParameters(*(part[weighted] for part in parts), "full")
     mixture = _estimator_of(theta, "density")
     drawn = mixture.score_samples(mixture.sample(_DRAWS)[0])
     levels = np.unique(np.quantile(drawn, 1 - probabilities))

@@ -121,6 +121,11 @@ class ModelSelectionDisplay:
         if not n_components or not covariance_types:
             raise ValueError("n_components and covariance_types must not be empty.")
         criteria = [name for name in CRITERIA if hasattr(estimator, name)]
+        if not criteria:
+            raise ValueError(
+                f"estimator: a {type(estimator).__name__} has none of the criteria bic, aic and "
+                "icl. Search with GridSearchCV, and pass that to from_cv_results."
+            )
         shape = len(covariance_types), len(n_components)
         values = {name: np.full(shape, np.nan) for name in criteria}
         failures = []

@@ -98,6 +98,14 @@ def test_gains_below_zero_are_left_out_and_the_mark_stands_at_the_last_above(axe
     np.testing.assert_array_equal(np.ravel(display.end_.get_data()), [2.0, 0.5])
 
 
+@pytest.mark.parametrize("bounds", [[1.0], [1.0, 1.0], [2.0, 1.0]])
+def test_a_fit_without_gains_is_drawn_empty(bounds, axes):
+    display = ConvergenceDisplay(lower_bounds=np.array(bounds))
+    display.plot(axes, quantity="gain")
+    axes.figure.canvas.draw()
+    assert len(display.end_.get_xdata()) == 0
+
+
 def test_the_objective_of_a_coupled_fit_after_each_sweep():
     fitter = CoupledGMMFitter(2, random_state=0).fit_pair(X, X + [3.0, 0.0])
     display = ConvergenceDisplay.from_estimator(fitter)

@@ -120,6 +120,8 @@ def test_components_without_weight_are_not_drawn():
     assert display.ellipses_[0] is None and display.ellipses_[1] is not None
     assert [text.get_text() for text in display.texts_] == ["1"]
     assert display.ax_.get_xlim()[1] < 20
+    dense = MixtureDisplay.from_parameters(mixture, density=True)
+    assert len(dense.contours_.levels) == 4 and dense.ax_.get_xlim()[1] < 20
 
 
 @pytest.mark.parametrize("annotate", [None, "number", "weight"])

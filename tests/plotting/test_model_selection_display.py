@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -226,6 +226,10 @@ def test_ticks_are_whole_numbers(n, axes):
         (
             lambda: ModelSelectionDisplay.from_estimator(OURS, X, n_components=[]),
             "n_components and covariance_types must not be empty",
+        ),
+        (
+            lambda: ModelSelectionDisplay.from_estimator(BayesianGaussianMixture(), X),
+            "estimator: a BayesianGaussianMixture has none of the criteria bic, aic and icl",
         ),
         (
             lambda: ModelSelectionDisplay.from_cv_results(GridSearchCV(OURS, {})),
