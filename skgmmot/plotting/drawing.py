@@ -156,7 +156,7 @@ def write(ax, place, text, **options):
         "va": "center",
         "fontsize": SMALL_TEXT,
         "zorder": 5,
-        "path_effects": [withStroke(linewidth=2.5, foreground="white")],
+        "path_effects": [withStroke(linewidth=3, foreground="white")],
     } | options
     return ax.text(*place, text, **options)
 

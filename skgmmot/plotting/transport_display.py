@@ -18,7 +18,7 @@ from .drawing import (
     positive,
     write,
 )
-from .palette import BLUE, GRAY, VERMILLION
+from .palette import BLUE, GRAY, LIGHT_GRAY, VERMILLION
 
 _WIDEST = 8.0  # points, of the link with the most mass
 _PLACES = np.linspace(0.25, 0.75, 11)  # of a label, along its link
@@ -245,7 +245,7 @@ class TransportDisplay:
         if color_by == "mixture":
             pair = colors_of((BLUE, VERMILLION) if colors is None else colors, 2)
             sides = [np.tile(color, (n, 1)) for color, n in zip(pair, numbers, strict=True)]
-            return sides, [GRAY] * numbers[0]
+            return sides, [LIGHT_GRAY] * numbers[0]
         palette = colors_of(colors, max(numbers))
         return [palette[:n] for n in numbers], palette
 
