@@ -16,7 +16,6 @@ mixtures, and let points flow to the barycenter of three, as in section 5.1 of B
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import Ellipse
 
 from skgmmot import (
     DifferentiableGaussianMixture,
@@ -25,6 +24,7 @@ from skgmmot import (
     mixture_flow,
     mixture_wasserstein,
 )
+from skgmmot.plotting import FlowDisplay, MixtureDisplay, component_colors
 
 
 def strokes(means, angles, lengths, widths):
@@ -57,7 +57,15 @@ for row, down in enumerate(np.linspace(0, 1, n_places)):
         density = np.exp(DifferentiableGaussianMixture.from_mixture(barycenter).score_samples(grid))
         axes[row, column].imshow(density.reshape(60, 60), origin="lower", cmap="magma_r")
         axes[row, column].set(xticks=[], yticks=[])
-figure.suptitle("Between a ring, a cross, a bow and a triangle")
+    axes[row, 0].set_ylabel(f"{down:.0%} down")
+for column, right in enumerate(np.linspace(0, 1, n_places)):
+    axes[-1, column].set_xlabel(f"{right:.0%} to the right")
+for (row, column), name in zip(
+    ((0, 0), (0, -1), (-1, 0), (-1, -1)), ("ring", "cross", "bow", "triangle"), strict=True
+):
+    axes[row, column].set_title(name)
+figure.suptitle("Densities of barycenters between a ring, a cross, a bow and a triangle")
+plt.show()
 
 # %%
 # The two methods
@@ -98,7 +106,6 @@ for center in ([-7.0, 0.0], [7.0, 0.0], [0.0, 11.0]):
     targets.append(MixtureParameters(weights, means, covariances))
 
 X = rng.normal(scale=2.5, size=(500, 2)) + [-3.0, -5.0]
-paths = []
 flow = mixture_flow(
     X,
     targets,
@@ -109,7 +116,7 @@ flow = mixture_flow(
     optimizer="gd",
     learning_rate=0.05,
     n_steps=150,
-    callback=lambda step, X, mixture, loss: paths.append(X[::5].copy()),
+    keep_path=True,
 )
 barycenter = mixture_barycenter(targets, weights)
 least = objective(barycenter, targets)
@@ -117,26 +124,16 @@ distance = mixture_wasserstein(flow.mixture, barycenter)
 print(f"The loss ends at {flow.losses[-1]:.4f}, the least value is {least:.4f},", end=" ")
 print(f"and the fitted mixture is {distance:.4f} from the barycenter.")
 
-
-def draw_ellipses(axis, mixture, color):
-    """Two standard deviations of every component."""
-    for mean, covariance in zip(mixture.means, mixture.covariances, strict=True):
-        variances, directions = np.linalg.eigh(covariance)
-        angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
-        width, height = 4 * np.sqrt(variances[::-1])
-        axis.add_patch(Ellipse(mean, width, height, angle=angle, fill=False, color=color, lw=1.5))
-
-
 figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=(3, 2))
-axes[0].plot(*np.transpose(paths, (2, 0, 1)), color="lightgray", linewidth=0.5, zorder=0)
-axes[0].scatter(*X.T, s=4, label="points at the start")
-axes[0].scatter(*flow.X.T, s=4, label="points at the end")
-for target, color in zip(targets, ("tab:green", "tab:red", "tab:purple"), strict=True):
-    draw_ellipses(axes[0], target, color)
-draw_ellipses(axes[0], barycenter, "black")
-axes[0].set(aspect="equal", xlim=(-12, 14), title="Three targets, and their barycenter in black")
-axes[0].legend(loc="lower right", fontsize="small")
-axes[1].semilogy(np.maximum(flow.losses - least, 1e-16 * least))
-axes[1].set(xlabel="flow step", title="Loss above the least value")
-axes[1].grid(alpha=0.3)
+FlowDisplay.from_flow(flow, ax=axes, least=least, max_paths=100, legend=False)
+MixtureDisplay.from_parameters(
+    barycenter, ax=axes[0], colors="black", fill=False, name="barycenter"
+)
+for number, (target, color) in enumerate(zip(targets, component_colors(5)[2:], strict=True)):
+    MixtureDisplay.from_parameters(
+        target, ax=axes[0], colors=color, fill=False, name=f"target {number}"
+    )
+axes[0].set(aspect="equal", title="Points flow to the barycenter of three targets")
+axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=3)
+axes[1].set(title="Loss above the least value", ylabel="mean MW2² to the targets, less the least")
 plt.show()

@@ -17,32 +17,43 @@ Give two paths of images to use your own::
 # %%
 # Two photographs
 # ---------------
-# Pixels are scaled to [0, 1]; every pixel of both takes part.
+# Colors are scaled to [0, 1]; every pixel of both takes part. Images may also be gray, of 16 bits,
+# have a palette, or be transparent, in which case they are laid on white.
 
 import sys
 import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image, ImageOps
 from rich.progress import Progress
 from sklearn.datasets import load_sample_image
 from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture, mixture_flow
 
+
+def read_image(path):
+    """An image of any kind as an array of red, green and blue in [0, 1]."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith(("I", "F")):  # gray, of more than 8 bits or of floats
+        gray = np.asarray(image, dtype=float)
+        if image.mode != "F":
+            gray = gray / max(65535, gray.max())
+        return np.repeat(np.clip(gray, 0, 1)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB")) / 255
+
+
 if len(sys.argv) == 3:
-    source_image, target_image = (plt.imread(path)[..., :3] for path in sys.argv[1:])
+    source_image, target_image = map(read_image, sys.argv[1:])
 else:
-    source_image, target_image = load_sample_image("china.jpg"), load_sample_image("flower.jpg")
-
-
-def to_pixels(image):
-    """Colors as rows, in [0, 1] whether the image came as bytes or as floats."""
-    scale = 255.0 if np.issubdtype(image.dtype, np.integer) else 1.0
-    return image.reshape(-1, 3) / scale
-
-
-pixels, target_pixels = to_pixels(source_image), to_pixels(target_image)
+    source_image, target_image = (
+        load_sample_image(name) / 255 for name in ("china.jpg", "flower.jpg")
+    )
+pixels, target_pixels = source_image.reshape(-1, 3), target_image.reshape(-1, 3)
 
 # %%
 # The target's mixture

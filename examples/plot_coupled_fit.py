@@ -17,9 +17,9 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import Ellipse
 
 from skgmmot import CoupledGMMFitter, DifferentiableGaussianMixture
+from skgmmot.plotting import MixtureDisplay, TransportDisplay, component_colors
 
 rng = np.random.default_rng(0)
 
@@ -70,35 +70,18 @@ print(f"coupled fit: {fitter.objective_:.5f} in {fitter.n_iter_} sweeps,", end="
 print(f"{1e3 * (time.perf_counter() - start):.0f} ms")
 print(f"pooled fit, used twice: {pooled.score(source) + pooled.score(target):.5f}")
 
-COLORS = ["C0", "C1", "C2"]
-
-
-def ellipses(axis, mixture, linestyle):
-    """Two standard deviations of every component."""
-    for k in range(3):
-        values, vectors = np.linalg.eigh(mixture.covariances_[k])
-        width, height = 4 * np.sqrt(values)
-        angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
-        axis.add_patch(
-            Ellipse(
-                mixture.means_[k], width, height, angle=angle, fill=False, edgecolor=COLORS[k],
-                linewidth=2, linestyle=linestyle,
-            )
-        )  # fmt: skip
-        axis.annotate(
-            f"{mixture.weights_[k]:.2f}", mixture.means_[k], ha="center", va="center", weight="bold"
-        )
-
 
 def show(a, b, title):
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharex=True, sharey=True, layout="tight")
+    """The mixtures over the clouds. Components of the same number have the same color."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 4), sharex=True, sharey=True, layout="constrained"
+    )
     for axis, X, mixture, name in zip(
         axes, (source, target), (a, b), ("source", "target"), strict=True
     ):
-        axis.scatter(*X.T, s=2, color="0.75")
-        ellipses(axis, mixture, "-")
+        MixtureDisplay.from_estimator(mixture, X, ax=axis, annotate="weight")
         axis.set(title=f"{name}, {title}", aspect="equal")
-    return axes
+    plt.show()
 
 
 show(pooled, pooled, "pooled")
@@ -117,17 +100,21 @@ for k, row in enumerate(plan):
     print(f"from {k}  " + "".join(f"{mass:8.3f}" for mass in row) + f"{row.sum():8.3f}")
 print("weight  " + "".join(f"{mass:8.3f}" for mass in plan.sum(axis=0)))
 
-figure, axis = plt.subplots(figsize=(5.5, 4.5), layout="tight")
+BLUE, VERMILLION = component_colors(2)
+figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+TransportDisplay.from_estimator(fitter, ax=axes[0])
+axes[0].set(title="Masses from component to component", aspect="equal")
 moved = fitter.transform(source)
-axis.scatter(*target.T, s=2, color="0.75", label="target")
-axis.scatter(*moved.T, s=2, color="C3", label="source, moved")
+axes[1].scatter(*target.T, s=2, color="0.75", label="target")
+axes[1].scatter(*moved.T, s=2, color=VERMILLION, label="source, moved")
 picked = rng.choice(len(source), 40, replace=False)
-axis.quiver(
+axes[1].quiver(
     *source[picked].T, *(moved - source)[picked].T, angles="xy", scale_units="xy", scale=1,
-    width=0.003,
+    width=0.003, color="0.2",
 )  # fmt: skip
-axis.set(title="The source moved by transform", aspect="equal")
-axis.legend(markerscale=4)
+axes[1].set(title="The source moved by transform", aspect="equal", xlabel="feature 0")
+axes[1].legend(markerscale=4)
+plt.show()
 
 # %%
 # Mass that is made and lost
@@ -159,13 +146,18 @@ for side, mixture, factors in zip(
 # all mass is lost, which is why nothing far away is moved at any price.
 
 factors = np.linspace(1e-6, 2.5, 200)
-figure, axis = plt.subplots(figsize=(6, 3.5), layout="tight")
+figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
 axis.plot(factors, factors * np.log(factors) - factors + 1, color="0.4")
 for found, marker, name in zip(unbalanced.reweighting_, "os", ("leaving", "arriving"), strict=True):
-    for k in range(3):
+    for k, color in enumerate(component_colors(3)):
         price = found[k] * np.log(found[k]) - found[k] + 1
-        axis.plot(found[k], price, marker, color=COLORS[k], label=name if k == 0 else None)
+        label = f"component {k}, {name}"
+        axis.plot(found[k], price, marker, color=color, label=label)
 axis.set(xlabel="factor F of a component's mass", ylabel="F log F − F + 1")
 axis.legend()
-show(unbalanced.source_mixture_, unbalanced.target_mixture_, "coupled, unbalanced")
 plt.show()
+
+# %%
+# The two mixtures, of which the plan no longer carries all mass:
+
+show(unbalanced.source_mixture_, unbalanced.target_mixture_, "coupled, unbalanced")

@@ -12,7 +12,7 @@ with flows of random batches.
 # The flow
 # --------
 # `mixture_flow` moves the points, here by plain gradient descent: a point moves by its share of the
-# gradient of its component. A callback keeps what it passes.
+# gradient of its component. With ``keep_path`` the result has the points and mixtures of all steps.
 
 import warnings
 
@@ -21,38 +21,31 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture, MixtureParameters, mixture_flow
+from skgmmot.plotting import FlowDisplay, SimplexDisplay
 
 
-def flow(X, target, mode, *, fixed_weights, n_steps=120, batch_fraction=1.0):
-    """Positions, energies and fitted weights along a flow; mode may also be "warm start"."""
-    positions, weights = [], []
-
-    def keep(step, X, mixture, loss):
-        positions.append(X.copy())
-        weights.append(mixture.weights_)
-
+def flow(X, target, mode, *, fixed_weights, **options):
+    """A flow with its path; mode may also be "warm start"."""
     warm = mode == "warm start"
-    result = mixture_flow(
-        X,
-        target,
-        estimator=DifferentiableGaussianMixture(
-            3,
-            fixed_weights=fixed_weights,
-            max_iter=30,
-            reg_covar=1e-4,
-            acceleration=None,
-            random_state=0,
-        ),
-        optimizer="gd",
-        learning_rate=0.05,
-        n_steps=n_steps,
-        batch_fraction=batch_fraction,
-        mode="one_step" if warm else mode,
-        warm_start=warm,
-        callback=keep,
+    mixture = DifferentiableGaussianMixture(
+        3,
+        fixed_weights=fixed_weights,
+        max_iter=30,
+        reg_covar=1e-4,
+        acceleration=None,
         random_state=0,
     )
-    return np.array([*positions, result.X]), result.losses, np.array(weights)
+    options = {"optimizer": "gd", "learning_rate": 0.05, "n_steps": 120} | options
+    return mixture_flow(
+        X,
+        target,
+        estimator=mixture,
+        mode="one_step" if warm else mode,
+        warm_start=warm,
+        keep_path=True,
+        random_state=0,
+        **options,
+    )
 
 
 def draw(weights, means, n_samples=200, seed=0):
@@ -89,56 +82,77 @@ with warnings.catch_warnings():
         for mode in modes
     }
 
-figure, axes = plt.subplots(2, 5, figsize=(15, 6), layout="constrained")
-for row, case in enumerate(cases):
-    for column, mode in enumerate(modes):
-        positions, energies, _ = flows[case, mode]
-        axis = axes[row, column]
-        axis.plot(*positions.transpose(2, 0, 1), color="lightgray", linewidth=0.4, zorder=0)
-        axis.scatter(*positions[0].T, s=4, label="start")
-        axis.scatter(*positions[-1].T, s=4, label="end")
-        axis.scatter(*target_means.T, marker="x", color="black", label="target means")
-        axis.set(title=mode, xlim=(-6, 8), ylim=(-11, 15), xticks=[], yticks=[])
-        axes[row, 4].semilogy(energies, label=mode)
-        print(f"{case}, {mode}: energy fell to {100 * energies[-1] / energies[0]:.2g} %")
-    axes[row, 0].set_ylabel(case)
-    axes[row, 4].set(title="energy MW2²", xlabel="flow step")
-axes[0, 0].legend(fontsize="x-small", loc="upper left", ncols=3)
-axes[0, 4].legend(fontsize="small")
-figure.savefig("em_flow_2d.png", dpi=100)
+figure, axes = plt.subplots(2, 4, figsize=(11, 8), sharex=True, sharey=True, layout="constrained")
+for row, (case, (_, target, _)) in zip(axes, cases.items(), strict=True):
+    row[0].set_ylabel(f"{case}\nfeature 1")
+    for axis, mode in zip(row, modes, strict=True):
+        result = flows[case, mode]
+        FlowDisplay.from_flow(result, target=target, ax=axis, kind="points", legend=False)
+        axis.set_title(mode)
+        remains = 100 * result.losses[-1] / result.losses[0]
+        print(f"{case}, {mode}: energy fell to {remains:.2g} %")
+handles, labels = axis.get_legend_handles_labels()
+figure.legend(handles, labels, loc="outside lower center", ncols=3, markerscale=2)
+plt.show()
+
+# %%
+# With fixed weights the energy falls to almost nothing, whatever the gradient. With free ones most
+# of it falls quickly, and the rest would take other masses. Lines on top of others are thinner.
+
+widths = dict(zip(modes, (7, 5, 3, 1), strict=True))
+figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+for axis, case in zip(axes, cases, strict=True):
+    for mode, width in widths.items():
+        FlowDisplay.from_flow(
+            flows[case, mode], ax=axis, kind="energy", name=mode, line_kw={"linewidth": width}
+        )
+    axis.set(title=case, ylabel="energy MW2²")
+plt.show()
 
 # %%
 # The weights on the simplex
 # --------------------------
-# Free weights stop on their way to the target's.
+# Free weights hardly leave the place where they start, an open circle, and none of the flows brings
+# them to the target's. At a corner of the triangle a single cluster has all of the mass.
 
-corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)]])
-figure, axis = plt.subplots(figsize=(5, 4.5), layout="constrained")
-axis.plot(*corners[[0, 1, 2, 0]].T, color="black", linewidth=0.8)
-for mode in modes:
-    path = flows["free weights", mode][2]
-    # EM numbers the components as it likes: sort by the target each one has the plan's mass on
-    order = np.argsort(path[0])
-    axis.plot(*(path[:, order] @ corners).T, marker=".", markersize=3, label=mode)
-axis.scatter(*(np.sort(uneven.weights) @ corners), marker="x", color="black", label="target")
-axis.set(aspect="equal", xticks=[], yticks=[], title="Free weights along the flow")
-axis.legend()
+figure, axis = plt.subplots(figsize=(6, 5), layout="constrained")
+for mode, width in widths.items():
+    result = flows["free weights", mode]
+    SimplexDisplay.from_flow(
+        result,
+        order=lambda theta: np.argsort(theta.means[:, 1]),  # EM numbers them as it likes
+        target=uneven.weights[np.argsort(target_means[:, 1])],
+        names=("lower cluster", "middle cluster", "upper cluster"),
+        ax=axis,
+        name=mode,
+        line_kw={"linewidth": width},
+    )
+axis.set_title("Free weights along the flow")
+plt.show()
 
 # %%
 # Batches
 # -------
-# The warm-start flow needs only some of the points at each step. With fewer points the energy is
-# noisier, and falls as far.
+# The warm-start flow needs only some of the points at each step. Their mixture is not that of all
+# points: the fewer they are, the higher is the floor below which the energy of a batch does not
+# fall. All points together, of which the last value of each line is, end lower.
 
 figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
 X, target, _ = cases["fixed uniform weights"]
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)
     for fraction in (1.0, 0.5, 0.25):
-        _, energies, _ = flow(
+        result = flow(
             X, target, "warm start", fixed_weights=True, n_steps=500, batch_fraction=fraction
         )
-        axis.semilogy(energies, label=f"{100 * fraction:.0f} % of the points", linewidth=0.8)
-axis.set(xlabel="flow step", ylabel="MW2² of the batch to the target")
-axis.legend()
+        FlowDisplay.from_flow(
+            result,
+            ax=axis,
+            kind="energy",
+            name=f"{fraction:.0%} of the points",
+            line_kw={"linewidth": 0.8},
+        )
+        *_, batch, everything = result.losses
+        print(f"{fraction:.0%} of the points: {batch:.1e}, all of them: {everything:.1e}")
+axis.set_ylabel("MW2² of the batch to the target")
 plt.show()

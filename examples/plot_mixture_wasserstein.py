@@ -11,15 +11,15 @@ what becomes of them when a component of the target is far from everything else.
 # %%
 # Two mixtures and their plan
 # ---------------------------
-# Ellipses are drawn at two standard deviations; the wider a line, the more mass it carries.
+# Ellipses are drawn at two standard deviations; the wider a link, the more mass it carries.
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import Ellipse
 
 from skgmmot import DifferentiableGaussianMixture, mixture_transport, mixture_wasserstein
+from skgmmot.plotting import MixtureDisplay, TransportDisplay, component_colors
 
-SOURCE, TARGET, BETWEEN = "tab:blue", "tab:red", "tab:purple"
+SOURCE, TARGET = component_colors(2)
 
 source = DifferentiableGaussianMixture.from_parameters(
     [0.3, 0.5, 0.2],
@@ -35,38 +35,9 @@ target = DifferentiableGaussianMixture.from_parameters(
 transport = mixture_transport(source, target)
 
 
-def draw(axis, mixture, color):
-    """Ellipses of a mixture, as opaque as their components are heavy."""
-    for weight, mean, covariance in zip(*mixture, strict=True):
-        variances, directions = np.linalg.eigh(covariance)
-        width, height = 4 * np.sqrt(variances)
-        angle = np.degrees(np.arctan2(directions[1, 0], directions[0, 0]))
-        ellipse = Ellipse(mean, width, height, angle=angle, color=color, lw=0)
-        ellipse.set_alpha(0.15 + 0.6 * weight)
-        axis.add_patch(ellipse)
-
-
-def draw_plan(axis, transport):
-    """Lines between the means that mass moves between, and the mass."""
-    for k, m in zip(*np.nonzero(transport.plan > 0.001), strict=True):
-        ends = np.array([transport.source.means[k], transport.target.means[m]])
-        axis.plot(*ends.T, color="0.3", lw=10 * transport.plan[k, m], solid_capstyle="round")
-        place = 0.6 * ends[0] + 0.4 * ends[1]
-        axis.annotate(
-            f"{transport.plan[k, m]:.2f}", place, ha="center", va="center",
-            bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none"},
-        )  # fmt: skip
-
-
-def panel(axis, title):
-    axis.set(title=title, aspect="equal", xlim=(-8, 8), ylim=(-4.5, 5), xticks=[], yticks=[])
-
-
-figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
-draw(axis, source.parameters_, SOURCE)
-draw(axis, target.parameters_, TARGET)
-draw_plan(axis, transport)
-panel(axis, f"The plan; MW2 = {transport.distance:.3f}")
+figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
+TransportDisplay.from_transport(transport, ax=axis)
+axis.set(title=f"The plan; MW2 = {transport.distance:.3f}", aspect="equal")
 plt.show()
 
 # %%
@@ -78,16 +49,17 @@ plt.show()
 # component is split between two targets: its mean image lies between them.
 
 X, _ = source.sample(1500)
-figure, axes = plt.subplots(3, 1, figsize=(8, 11), layout="constrained")
+figure, axes = plt.subplots(3, 1, figsize=(7, 11), sharex=True, sharey=True, layout="constrained")
 for axis, method in zip(axes, ("barycentric", "sample", "maximum"), strict=True):
     moved = transport.map(X, method=method, random_state=0)
-    draw(axis, target.parameters_, TARGET)
-    axis.scatter(*X.T, s=3, color=SOURCE)
-    axis.scatter(*moved.T, s=3, color="k", alpha=0.5, zorder=3)
-    shown = np.arange(0, len(X), 30)
-    for start, end in zip(X[shown], moved[shown], strict=True):
+    MixtureDisplay.from_estimator(target, ax=axis, colors=TARGET, fill=False)
+    axis.scatter(*X.T, s=3, color=SOURCE, label="samples of the source")
+    axis.scatter(*moved.T, s=3, color="black", label="where they are moved to")
+    for start, end in zip(X[::30], moved[::30], strict=True):
         axis.plot(*np.transpose([start, end]), color="0.6", lw=0.5, zorder=0)
-    panel(axis, f'map(X, method="{method}")')
+    axis.set(title=f'map(X, method="{method}")', aspect="equal")
+handles, labels = axes[0].get_legend_handles_labels()
+figure.legend(handles, labels, loc="outside lower center", ncols=2, markerscale=3)
 plt.show()
 
 # %%
@@ -96,13 +68,19 @@ plt.show()
 # In between, each pair of components that exchanges mass is a component of its own. Distances
 # along the path are proportional to time.
 
-figure, axes = plt.subplots(5, 1, figsize=(7, 15), layout="constrained")
-for axis, time in zip(axes, np.linspace(0, 1, 5), strict=True):
+figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
+for time in np.linspace(0, 1, 5):
     mixture = transport.interpolate(time)
-    color = {0.0: SOURCE, 1.0: TARGET}.get(time, BETWEEN)
-    draw(axis, mixture, color)
     gone = mixture_wasserstein(source, mixture) / transport.distance
-    panel(axis, f"t = {time:.2f}, {gone:.0%} of the distance from the source")
+    MixtureDisplay.from_parameters(
+        mixture,
+        ax=axis,
+        colors=(1 - time) * SOURCE + time * TARGET,
+        fill=time in (0, 1),
+        name=f"t = {time:.2f}, {gone:.0%} of the way",
+    )
+axis.set(title="The geodesic", aspect="equal")
+axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %%
@@ -115,17 +93,16 @@ plt.show()
 weights, means, covariances = target.parameters_
 outlying = (
     np.append(0.9 * weights, 0.1),
-    np.append(means, [[6.5, 26.0]], axis=0),
+    np.append(means, [[6.5, 20.0]], axis=0),
     np.append(covariances, [0.3 * np.eye(2)], axis=0),
 )
-figure, axes = plt.subplots(1, 2, figsize=(9, 8), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(9, 5.5), sharey=True, layout="constrained")
 for axis, reg_m, name in zip(axes, (None, 100.0), ("balanced", "unbalanced"), strict=True):
-    plan = mixture_transport(source, outlying, reg_m=reg_m)
-    draw(axis, source.parameters_, SOURCE)
-    draw(axis, plan.target, TARGET)
-    draw_plan(axis, plan)
-    outlier = plan.plan[:, -1].sum()
-    panel(axis, f"{name}: {outlier:.3f} of the mass to the outlier")
-    axis.set(ylim=(-4.5, 28))
-    print(f"{name}: {plan.plan.sum():.3f} of the mass is moved, {outlier:.3f} to the outlier.")
+    display = TransportDisplay.from_parameters(
+        source, outlying, reg_m=reg_m, ax=axis, link_width=15
+    )
+    plan = display.transport.plan
+    outlier = plan[:, -1].sum()
+    axis.set_title(f"{name}: {outlier:.3f} of the mass to the outlier")
+    print(f"{name}: {plan.sum():.3f} of the mass is moved, {outlier:.3f} to the outlier.")
 plt.show()

@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from .families import FAMILIES, FULL, family_of
-from .parameters import COVARIANCE_TYPES, MixtureParameters, infer_type
+from .parameters import COVARIANCE_TYPES, MixtureParameters, final_mixture, infer_type, refusal_of
 
 _ORDINARY_EXPONENT = 64  # of two, of the largest sample weight
 _PARTS = "weights", "means", "covariances"
@@ -119,7 +119,7 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     Parameters
     ----------
     mixture : estimator, MixtureParameters or tuple (weights, means, covariances)
-        A fitted estimator is one of this package or of scikit-learn.
+        A fitted mixture, or a Pipeline or search that ends with one (`final_mixture`).
     name : str, default="mixture"
         The argument's name in error messages.
     dtype : dtype, default=float64
@@ -132,12 +132,13 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
         If a part is missing, has a wrong shape, is not finite or not real, if weights are negative
         or do not sum to one, or a covariance is not symmetric positive semi-definite.
     """
+    mixture = final_mixture(mixture)
     if hasattr(mixture, "weights_") and hasattr(mixture, "covariances_"):
         parts = (mixture.weights_, mixture.means_, mixture.covariances_)
         # of the fit, also if the parameter was changed since
         covariance_type = getattr(mixture, "_fitted_type", mixture.covariance_type)
     elif hasattr(mixture, "get_params"):
-        raise ValueError(f"{name}: this {type(mixture).__name__} is not fitted; call fit first.")
+        raise ValueError(f"{name}: {refusal_of(mixture)}")
     elif isinstance(mixture, MixtureParameters):
         parts, covariance_type = tuple(mixture), mixture.covariance_type
     elif isinstance(mixture, (tuple, list)) and len(mixture) == 3:

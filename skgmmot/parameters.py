@@ -88,3 +88,29 @@ def in_dtype(parameters, dtype):
     with np.errstate(over="ignore"):
         weights, means, covariances = (part.astype(dtype, copy=False) for part in parameters)
     return replace(parameters, weights=weights, means=means, covariances=covariances)
+
+
+def final_mixture(estimator):
+    """The mixture that a fitted search or a Pipeline ends with; anything else as it is.
+
+    That of a Pipeline is a mixture of what its earlier steps make of the data.
+    """
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(getattr(estimator, "steps", None), list):
+            estimator = estimator.steps[-1][1]
+        else:
+            return estimator
+
+
+def refusal_of(estimator):
+    """What is wrong with an estimator that has no weights and covariances, and the cure."""
+    kind = type(estimator).__name__
+    if hasattr(estimator, "source_mixture_"):
+        return f"this {kind} holds two mixtures; pass its source_mixture_ or its target_mixture_."
+    if hasattr(estimator, "cv_results_"):
+        return f"this {kind} keeps no fitted mixture; fit it with refit=True."
+    if any(name.endswith("_") and not name.startswith("_") for name in vars(estimator)):
+        return f"this {kind} is no Gaussian mixture: it has no weights_ and covariances_."
+    return f"this {kind} is not fitted; call fit first."

@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from skgmmot import CoupledGMMFitter, mixture_wasserstein
 from skgmmot.checks import as_cotangent, as_full, as_parameters, initial_parts
 from skgmmot.families import FAMILIES
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
@@ -180,6 +185,55 @@ INDEFINITE = np.array([[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 def test_invalid_mixtures_are_refused_by_name(mixture, message):
     with pytest.raises(ValueError, match="^target.*" + message):
         as_parameters(mixture, "target")
+
+
+X = np.random.default_rng(0).normal(size=(40, 2)) * [1.0, 5.0] + [2.0, 3.0]
+
+
+def searched(estimator, **options):
+    prefix = "gaussianmixture__" if hasattr(estimator, "steps") else ""
+    return GridSearchCV(estimator, {f"{prefix}n_components": [1, 2]}, cv=2, **options).fit(X)
+
+
+@pytest.mark.parametrize("wrap", ["pipeline", "search", "search of a pipeline", "pipeline twice"])
+def test_the_final_mixture_of_a_pipeline_or_search_is_taken(wrap):
+    mixture = GaussianMixture(2, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), mixture)
+    fitted, inner = {
+        "pipeline": lambda: (pipeline.fit(X), pipeline[-1]),
+        "pipeline twice": lambda: (make_pipeline(pipeline).fit(X), pipeline[-1]),
+        "search": lambda: (search := searched(mixture), search.best_estimator_),
+        "search of a pipeline": lambda: (
+            search := searched(pipeline),
+            search.best_estimator_[-1],
+        ),
+    }[wrap]()
+    for part, expected in zip(as_parameters(fitted), as_parameters(inner), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    assert mixture_wasserstein(fitted, inner) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "estimator, message",
+    [
+        (make_pipeline(StandardScaler(), GaussianMixture()), "GaussianMixture is not fitted; call"),
+        (GridSearchCV(GaussianMixture(), {}), "this GridSearchCV is not fitted; call fit first"),
+        (searched(GaussianMixture(), refit=False), "keeps no fitted mixture; fit it with refit="),
+        (KMeans(2, n_init=1, random_state=0).fit(X), "this KMeans is no Gaussian mixture: it has"),
+        (
+            make_pipeline(StandardScaler(), "passthrough").fit(X),
+            "must be a fitted mixture.* str",
+        ),
+    ],
+)
+def test_an_estimator_without_a_mixture_is_refused_with_the_cure(estimator, message):
+    with pytest.raises(ValueError, match="^target.*" + message):
+        as_parameters(estimator, "target")
+
+
+def test_two_coupled_mixtures_are_not_one():
+    with pytest.raises(ValueError, match="^a: this CoupledGMMFitter holds two mixtures; pass its"):
+        as_parameters(CoupledGMMFitter(random_state=0).fit_pair(X, X + 1), "a")
 
 
 @pytest.mark.parametrize("part", ["weights", "means", "covariances"])

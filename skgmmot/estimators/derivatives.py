@@ -242,6 +242,23 @@ class DifferentiableFit:
         em_map = em_map_of(self, samples, temperature)
         return ADJOINTS[mode], em_map, record, rows
 
+    def _residuals(self, X, sample_weight):
+        """The scaled change of the parameters in each step of the fit."""
+        self._check_is_fitted()
+        path = self._fit_record().path
+        if path is None or not path.is_plain:
+            raise ValueError(
+                "The residuals of a fit are known for plain EM steps that were kept: fit with "
+                "acceleration=None and keep_path=True. That of its end is residual_."
+            )
+        stages = path.stages(self._differentiation(X, "unrolled", sample_weight)[1])
+        steps = ((stage, step) for stage, part in stages for step in part.forwards(stage))
+        residuals = np.array([stage.residual(step) for stage, step in steps])
+        first, start = stages[0][0], stages[0][1].start
+        if not np.allclose(residuals[:1], first.residual(first.step(start)), rtol=1e-6):
+            raise ValueError("X and sample_weight must be the data of the fit; these are others.")
+        return residuals
+
     def _fit_record(self):
         """What the fit has left, as far as it is still that of the parameters.
 

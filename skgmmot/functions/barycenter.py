@@ -81,8 +81,8 @@ def mixture_barycenter(
     ----------
     mixtures : sequence of mixtures
         Each a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`, or
-        a tuple ``(weights, means, covariances)``. The numbers of components and the covariance
-        types may differ.
+        a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. The
+        numbers of components and the covariance types may differ.
     weights : array-like of shape (n_mixtures,), default=None
         The λ_j: non-negative, sum to one. None: all the same. A mixture of weight zero plays
         no part.

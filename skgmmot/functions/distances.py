@@ -19,9 +19,9 @@ def mixture_wasserstein(a, b, *, squared=False, reg=0.0, reg_m=None):
     Parameters
     ----------
     a, b : estimator, MixtureParameters or tuple
-        A fitted mixture (of this package or of scikit-learn), a `MixtureParameters`, or a
-        tuple ``(weights, means, covariances)``. The numbers of components and the
-        covariance types may differ.
+        A fitted mixture (of this package or of scikit-learn), a Pipeline or a search that ends
+        with one, a `MixtureParameters`, or a tuple ``(weights, means, covariances)``, as in
+        `mixture_transport`. The numbers of components and the covariance types may differ.
     squared : bool, default=False
         Whether to return the squared distance.
     reg : float, default=0.0

@@ -49,6 +49,10 @@ class MixtureFlow:
         The mixture fitted to them, with the parameters of the estimator given.
     losses : ndarray of shape (n_steps + 1,)
         The loss before each step, of the step's batch, and after the last, of all points.
+    positions : ndarray of shape (n_steps + 1, n_samples, n_features) or None
+        The points before each step, and after the last. With ``keep_path``, else None.
+    path : list of MixtureParameters or None
+        The mixtures fitted there, of which ``losses`` are. With ``keep_path``, else None.
 
     Examples
     --------
@@ -63,6 +67,8 @@ class MixtureFlow:
     X: np.ndarray
     mixture: DifferentiableGaussianMixture
     losses: np.ndarray
+    positions: np.ndarray | None = None
+    path: list | None = None
 
 
 @validate_params(
@@ -76,6 +82,7 @@ class MixtureFlow:
         "mode": [StrOptions({"implicit", "unrolled", "one_step"})],
         "warm_start": ["boolean"],
         "callback": [None, callable],
+        "keep_path": ["boolean"],
         "random_state": RANDOM_STATE,
     },
     prefer_skip_nested_validation=True,
@@ -95,6 +102,7 @@ def mixture_flow(
     mode="one_step",
     warm_start=True,
     callback=None,
+    keep_path=False,
     random_state=None,
 ):
     """Move points down the MW2 loss of the mixture fitted to them.
@@ -109,8 +117,8 @@ def mixture_flow(
         They are copied.
     target : mixture or list of mixtures
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
-        or a tuple ``(weights, means, covariances)``. A list is several of these: the points
-        then flow to their barycenter (section 5.1 of [1]_).
+        a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. A list
+        is several of these: the points then flow to their barycenter (section 5.1 of [1]_).
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
@@ -149,13 +157,17 @@ def mixture_flow(
         Called before each move as ``callback(step, X, mixture, loss)``, with the points (a
         read-only view: copy what you keep) and the mixture fitted to them or to a batch of them.
         The flow stops there if it returns True.
+    keep_path : bool, default=False
+        Whether the result has all positions of the points and all mixtures on the way, for
+        `skgmmot.plotting.FlowDisplay` and `skgmmot.plotting.SimplexDisplay`.
     random_state : int, RandomState instance or None, default=None
         Draws the batches, and seeds the default estimator.
 
     Returns
     -------
     flow : MixtureFlow
-        ``X``, the moved points; ``mixture``, fitted to them; ``losses``.
+        ``X``, the moved points; ``mixture``, fitted to them; ``losses``; with ``keep_path``
+        also ``positions`` and ``path``.
 
     Raises
     ------
@@ -214,6 +226,7 @@ def mixture_flow(
         fits.fit(X)
         fits.start_from_the_last()
     losses, descend = [], None
+    positions, path = ([], []) if keep_path else (None, None)
     for step in range(n_steps):
         whole = batch_size == len(X)
         rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
@@ -225,6 +238,9 @@ def mixture_flow(
         if callback is not None and callback(step, shown, mixture, loss):
             break
         losses.append(loss)
+        if keep_path:
+            positions.append(X.copy())
+            path.append(fits.theta)
         gradient = fits.pulled_back(cotangent, mode)
         gradient *= batch_size
         if descend is None:
@@ -238,7 +254,9 @@ def mixture_flow(
     losses.append(loss)
     warn_of(fits.complaints() | dict.fromkeys(complaints), stacklevel=4)  # above validate_params
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
-    return MixtureFlow(X, mixture, np.array(losses))
+    if keep_path:
+        positions, path = np.array([*positions, X]), [*path, fits.theta]
+    return MixtureFlow(X, mixture, np.array(losses), positions, path)
 
 
 def _checked_targets(target, target_weights, n_features):

@@ -15,9 +15,11 @@ def mixture_transport(a, b, *, reg=0.0, reg_m=None):
     Parameters
     ----------
     a, b : estimator, MixtureParameters or tuple
-        Source and target: a fitted mixture (of this package or of scikit-learn), a
-        `MixtureParameters`, or a tuple ``(weights, means, covariances)``. The numbers of
-        components and the covariance types may differ.
+        Source and target: a fitted mixture (of this package or of scikit-learn), a Pipeline or a
+        search (such as GridSearchCV) that ends with one, a `MixtureParameters`, or a tuple
+        ``(weights, means, covariances)``. The numbers of components and the covariance types may
+        differ. The mixture of a Pipeline lives in the space that its earlier steps transform the
+        data to: compare it with mixtures of data transformed alike.
     reg : float, default=0.0
         Weight ε of the entropy, in the units of the squared distance. Positive values make the
         plan a smooth function of both mixtures, and the value larger than MW2². Zero: none.

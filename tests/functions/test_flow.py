@@ -402,3 +402,24 @@ def test_invalid_arguments_are_named(changes, message):
     arguments = {"X": clusters(), "target": TARGET} | changes
     with pytest.raises(ValueError, match=re.escape(message)):
         mixture_flow(arguments.pop("X"), arguments.pop("target"), **arguments)
+
+
+@pytest.mark.parametrize("batch_fraction", [1.0, 0.5])
+def test_keep_path_keeps_what_a_callback_sees(batch_fraction):
+    X = clusters()
+    seen = []
+
+    def watch(step, X, mixture, loss):
+        seen.append((X.copy(), mixture.parameters_))
+        return step == 4
+
+    options = {"n_steps": 10, "batch_fraction": batch_fraction, "random_state": 0}
+    flow = mixture_flow(X, TARGET, estimator=estimator(), callback=watch, keep_path=True, **options)
+    seen[-1] = flow.X, flow.mixture.parameters_  # where it stopped, without a step
+    assert len(flow.positions) == len(flow.path) == len(flow.losses) == len(seen) == 5
+    for positions, path, (points, theta) in zip(flow.positions, flow.path, seen, strict=True):
+        np.testing.assert_array_equal(positions, points)
+        for part, expected in zip(path, theta, strict=True):
+            np.testing.assert_array_equal(part, expected)
+    without = mixture_flow(X, TARGET, estimator=estimator(), **(options | {"n_steps": 2}))
+    assert without.positions is None and without.path is None

@@ -73,6 +73,12 @@ MUTANTS = {
             "functions/test_flow.py -k by_hand",
         ),
         (
+            "path of a flow not copied",
+            "positions.append(X.copy())",
+            "positions.append(X)",
+            "functions/test_flow.py -k keep_path",
+        ),
+        (
             "moves not counted",
             "        moves[rows] += 1",
             "        pass",

@@ -43,6 +43,7 @@ ROOMS = (
     "estimators",
     "functions",
     "results",
+    "plotting",
     "shared",
 )
 SCRATCH = Path(tempfile.gettempdir()) / f"skgmmot-mutants-{getattr(os, 'getuid', int)()}"

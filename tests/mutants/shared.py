@@ -78,6 +78,18 @@ MUTANTS = {
     ],
     "parameters.py": [
         (
+            "a Pipeline not opened",
+            'isinstance(getattr(estimator, "steps", None), list)',
+            "False",
+            "test_checks.py -k final_mixture",
+        ),
+        (
+            "a search not opened",
+            'if hasattr(estimator, "best_estimator_"):',
+            "if False:",
+            "test_checks.py -k final_mixture",
+        ),
+        (
             "a single component has no type",
             "if n_components != n_features or n_components == 1:",
             "if n_components != n_features:",
