@@ -20,7 +20,6 @@ import numpy as np
 from ..numerics.packing import packing, unpack
 from ..parameters import MixtureParameters
 from ..samples.interface import features_with
-from .base import Family
 from .full import Full, outer, scatter, twice_outer
 
 
@@ -64,18 +63,12 @@ class Tied(Full):
 
     # Natural parameters
 
-    def _centered(self, constant, inverses, factors, means):
-        shape = (*means.shape, means.shape[1])
-        inverses = np.array(np.broadcast_to(inverses, shape), order="C")
-        return _FULL._centered(constant, inverses, np.broadcast_to(factors, shape), means)
-
-    def _fill(self, constant, inverses, shift, coefficients):
-        linear = shift @ inverses
-        coefficients[:, 0] = constant - 0.5 * (linear * shift).sum(axis=1)
-        coefficients[:, 1:] = linear
+    def _features_of(self, n_features, is_centered):
+        return super().features(n_features) if is_centered else self.features(n_features)
 
     def hidden_magnitude(self, inverses, reach):
-        return 0.5 * ((reach @ np.abs(inverses)) * reach).sum(axis=-1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not accurate
+            return 0.5 * ((reach @ np.abs(inverses)) * reach).sum(axis=-1)
 
     def common_logits(self, theta, center, *, temperature=1.0, precisions=None):
         """Logits of one component that are the quadratic part about a center, all else zero."""
@@ -89,8 +82,6 @@ class Tied(Full):
         return logits
 
     # The M-step
-
-    maximize, is_beyond = Family.maximize, Family.is_beyond
 
     def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
         mass, n_features = sums[:, 0], shift.shape[1]
