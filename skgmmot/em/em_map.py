@@ -339,10 +339,14 @@ class EMMap:
             values *= weight
         return self.temperature * float(values.sum()) / self.data.total_weight
 
-    def residual(self, step):
-        """Scaled size of F(θ) - θ."""
+    def residual(self, step, enough=np.inf):
+        """Scaled size of F(θ) - θ, or what is ``enough`` of it (`scaled_change`)."""
         return scaled_change(
-            step.parameters, step.theta, family=self.family, precisions=step.precisions
+            step.parameters,
+            step.theta,
+            family=self.family,
+            precisions=step.precisions,
+            enough=enough,
         )
 
     def coordinates(self, step):

@@ -37,6 +37,12 @@ MUTANTS = {
             "families/test_fisher.py",
         ),
         (
+            "less than enough is enough",
+            "    if moved >= enough:",
+            "    if moved >= 0.5 * enough:",
+            "em/test_fit.py -k enough",
+        ),
+        (
             "spherical change counted once",
             "spread = spread.max() * family.multiplicity(step.shape[1])",
             "spread = spread.max()",
