@@ -174,7 +174,7 @@ class Family(Covariances):
         raise NotImplementedError
 
     def hidden_magnitude(self, inverses, reach):
-        """Largest size of what the coefficients leave out, at samples within ``reach`` (…, d)."""
+        """Largest size of what the coefficients leave out, at samples within ``reach`` (d,)."""
         return 0.0
 
     def outweighed(self, logits, sizes, theta, inverses, reach, limit):

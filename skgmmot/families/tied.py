@@ -17,7 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..numerics.packing import packing, unpack
+from ..kernels.small_matrices import largest_form, shared_central_moment
+from ..numerics.packing import packing, plain, unpack
 from ..parameters import MixtureParameters
 from ..samples.interface import features_with
 from .full import Full, outer, scatter, twice_outer
@@ -67,8 +68,7 @@ class Tied(Full):
         return super().features(n_features) if is_centered else self.features(n_features)
 
     def hidden_magnitude(self, inverses, reach):
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not accurate
-            return 0.5 * ((reach @ np.abs(inverses)) * reach).sum(axis=-1)
+        return 0.5 * largest_form(inverses, reach)
 
     def common_logits(self, theta, center, *, temperature=1.0, precisions=None):
         """Logits of one component that are the quadratic part about a center, all else zero."""
@@ -84,12 +84,12 @@ class Tied(Full):
     # The M-step
 
     def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
-        mass, n_features = sums[:, 0], shift.shape[1]
+        n_features = shift.shape[1]
         if second_moment is None:
             second_moment = unpack(sums[:, 1 + n_features :].sum(axis=0), n_features)
-        covariances = (second_moment - (mass[:, None] * shift).T @ shift) / mass.sum()
-        covariances.flat[:: n_features + 1] += reg_covar
-        return covariances
+        covariance = np.empty((n_features, n_features))
+        shared_central_moment(sums, plain(second_moment), shift, reg_covar, covariance)
+        return covariance
 
     def _covariances_dot(self, moments, mass_dot, shift_dot, quadratic_dot, second_moment_dot):
         mass, shift = moments.mass, moments.shift

@@ -195,6 +195,32 @@ def central_moments(sums, divisors, shifts, reg_covar, covariances):
             f += a + 1
 
 
+@kernel
+def shared_central_moment(sums, second_moment, shifts, reg_covar, covariance):
+    """Fill in Σ = (T - Σ_k N_k δ_k δ_kᵀ) / Σ_k N_k + reg_covar I, symmetric bit by bit."""
+    n_components, d = shifts.shape
+    total = 0.0
+    for k in range(n_components):
+        total += sums[k, 0]
+    for a in range(d):
+        for b in range(a + 1):
+            x = second_moment[a, b]
+            for k in range(n_components):
+                x -= sums[k, 0] * shifts[k, a] * shifts[k, b]
+            covariance[a, b] = covariance[b, a] = x / total
+        covariance[a, a] += reg_covar
+
+
+@kernel
+def largest_form(matrix, reach):
+    """The largest sum of sizes of z_a P_ab z_b where |z| ≤ ``reach``."""
+    total = 0.0
+    for a in range(reach.size):
+        for b in range(reach.size):
+            total += reach[a] * abs(matrix[a, b]) * reach[b]
+    return total
+
+
 # Diagonal matrices are rows of d entries, or of a single one for all features: of w entries, a
 # stands for the features a, a + w, …
 

@@ -10,11 +10,13 @@ from skgmmot.kernels.small_matrices import (
     diagonal_central_moments,
     diagonal_coefficients,
     diagonal_precisions,
+    largest_form,
     mark_beyond,
     mark_outweighed,
     precisions,
     quadratic_coefficients,
     quadratic_pull_back,
+    shared_central_moment,
     weighted_means,
 )
 
@@ -185,6 +187,28 @@ def test_m_step_gives_weighted_means_and_covariances(d, K, shared, kind):
         np.testing.assert_allclose(covariances[k], expected, rtol=0, atol=1e-13)
     if kind == "full":
         assert (covariances == covariances.swapaxes(1, 2)).all()
+
+
+@pytest.mark.parametrize("d, K", [(1, 1), (2, 3), (5, 4)])
+def test_shared_moment_is_the_mean_covariance(d, K):
+    rng = np.random.default_rng(10 * d + K)
+    X, weights = rng.normal(size=(30, d)), rng.uniform(size=(K, 30))
+    sums = np.array([weight @ naive.features(X, "tied") for weight in weights])
+    shifts, second_moment = sums[:, 1:] / sums[:, :1], (X.T * weights.sum(axis=0)) @ X
+    covariance = np.full((d, d), np.nan)
+    shared_central_moment(sums, second_moment, shifts, 0.5, covariance)
+    own = [np.cov(X.T, aweights=weight, ddof=0).reshape(d, d) for weight in weights]
+    expected = np.average(own, axis=0, weights=weights.sum(axis=1)) + 0.5 * np.eye(d)
+    np.testing.assert_allclose(covariance, expected, rtol=0, atol=1e-13)
+    assert (covariance == covariance.T).all()
+
+
+def test_largest_form_is_attained_where_signs_agree():
+    rng = np.random.default_rng(0)
+    signs, reach = rng.choice([-1.0, 1.0], size=4), rng.uniform(size=4)
+    matrix = rng.uniform(size=(4, 4)) * signs * signs[:, None]
+    corner = signs * reach
+    assert largest_form(matrix, reach) == pytest.approx(corner @ matrix @ corner, rel=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["diag", "spherical"])

@@ -150,8 +150,8 @@ MUTANTS = {
         ),
         (
             "reg_covar left out",
-            "            covariance[a, a] += reg_covar",
-            "            pass",
+            "            covariance[a, a] += reg_covar\n            f",
+            "            f",
             "kernels/test_small_matrices.py -k m_step",
         ),
         (
@@ -165,6 +165,18 @@ MUTANTS = {
             "limit * own[a if len(own) > 1 else 0]",
             "limit * own[0]",
             "kernels/test_small_matrices.py -k marks",
+        ),
+        (
+            "reg_covar added off the diagonal",
+            "            covariance[a, b] = covariance[b, a] = x / total\n",
+            "            covariance[a, b] = covariance[b, a] = x / total + reg_covar\n",
+            "kernels/test_small_matrices.py -k shared_moment",
+        ),
+        (
+            "signs in the largest form",
+            "reach[a] * abs(matrix[a, b])",
+            "reach[a] * matrix[a, b]",
+            "kernels/test_small_matrices.py -k largest_form",
         ),
         (
             "a mark stays where it was",
