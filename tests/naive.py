@@ -29,6 +29,12 @@ def random_covariances(rng, n, d):
     return (matrices + matrices.swapaxes(1, 2)) / 2
 
 
+def random_spd(rng, n, d):
+    """Positive definite matrices of any condition."""
+    roots = rng.normal(size=(n, d, 2 * d))
+    return roots @ roots.swapaxes(1, 2) / d
+
+
 def random_mixture(rng, n_components, d, covariance_type, *, spread=2.0):
     """A mixture of components of about unit size, ``spread`` apart."""
     covariances = {
@@ -267,6 +273,11 @@ def scaled_change(new, old):
         relative = np.linalg.solve(sigma, sigma_new - sigma)
         changes.append(np.sqrt(np.trace(relative @ relative)))
     return float(np.max(changes))  # NaN if any is
+
+
+def relative_error(actual, truth):
+    """The largest error, in units of the largest entry."""
+    return np.abs(actual - truth).max() / np.abs(truth).max()
 
 
 class Errors(dict):

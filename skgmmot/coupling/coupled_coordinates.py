@@ -293,7 +293,7 @@ class Coordinates:
         """Largest change of a mean or a covariance in a step along a gradient.
 
         Means count in standard deviations of their component, covariances relative to
-        themselves (Frobenius), as in `em.fixed_point.scaled_change`. Lost components are left out.
+        themselves (Frobenius), as in `families.fisher.scaled_change`. Lost components are left out.
         """
         _, steps, spread = self._split(gradient)
         steps, spread = steps * self.inverse_root[:, None], self.scale * spread

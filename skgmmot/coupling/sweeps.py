@@ -51,7 +51,7 @@ class CoupledResult(NamedTuple):
 def residual_of(problem, evaluation):
     """Scaled size of a step along the gradient; zero at an optimum.
 
-    Without the transport penalty it is what `em.fixed_point.scaled_change` measures: the change
+    Without the transport penalty it is what `families.fisher.scaled_change` measures: the change
     of the weights, of the means in standard deviations and of the covariances relative to
     themselves, in one EM step. Components count alike, unless they have nearly no weight.
     """

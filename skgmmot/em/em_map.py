@@ -26,7 +26,7 @@ from ..samples.interface import Logits
 from .data import Data
 from .densities import HOT, log_density
 from .e_steps import SOFTMAX, Balance, Softmax
-from .ways import LARGEST_CANCELLATION, feature_sizes, inaccurate, is_faster_centered
+from .ways import LARGEST_CANCELLATION, feature_sizes, is_faster_centered
 
 # Colder than this is as cold as this: assignments are hard, and no logit overflows.
 _COLDEST = 1e-100
@@ -136,11 +136,16 @@ class EMMap:
         precisions = precisions or self.precisions(theta)
         if is_faster_centered(self.family.features(theta.n_features)):
             return self.natural(theta, precisions, None)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not accurate
-            logits = self.natural(theta, precisions, self.data.center)
-            hidden = self.family.hidden_magnitude(precisions.inverses, self.data.summary.reach)
-            apart = inaccurate(logits, self._feature_reach, hidden, theta.weights)
-            return logits if apart is None else self._with_apart(theta, precisions, apart)
+        logits = self.natural(theta, precisions, self.data.center)
+        apart = self.family.outweighed(
+            logits,
+            self._feature_reach,
+            theta,
+            precisions.inverses,
+            self.data.summary.reach,
+            LARGEST_CANCELLATION,
+        )
+        return logits if apart is None else self._with_apart(theta, precisions, apart)
 
     def _with_apart(self, theta, precisions, apart):
         """Logits of θ with some components (a mask) in the centered way."""
@@ -173,10 +178,10 @@ class EMMap:
         plain = self.logits(theta, precisions)
         logits, balance = self.e_step.logits(self, theta, plain, precisions)
         step = self._step(theta, precisions, logits, logits.reference)
-        if self.family.is_beyond(step.parameters, logits.reference, LARGEST_CANCELLATION):
+        apart = self.family.beyond(step.parameters, logits.reference, LARGEST_CANCELLATION)
+        if apart is not None:
             # components came to lie so far from their reference points that their squares cancel:
             # take them about the means that are known now
-            apart = self.family.beyond(step.parameters, logits.reference, LARGEST_CANCELLATION)
             apart[logits.apart] = True
             logits = self._with_apart(theta, precisions, apart)
             if balance is not None:
@@ -334,10 +339,14 @@ class EMMap:
             values *= weight
         return self.temperature * float(values.sum()) / self.data.total_weight
 
-    def residual(self, step):
-        """Scaled size of F(θ) - θ."""
+    def residual(self, step, enough=np.inf):
+        """Scaled size of F(θ) - θ, or what is ``enough`` of it (`scaled_change`)."""
         return scaled_change(
-            step.parameters, step.theta, family=self.family, precisions=step.precisions
+            step.parameters,
+            step.theta,
+            family=self.family,
+            precisions=step.precisions,
+            enough=enough,
         )
 
     def coordinates(self, step):

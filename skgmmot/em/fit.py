@@ -93,7 +93,7 @@ def iterate(
         n_evaluations = len(lower_bounds) + solver.n_extra
         change, previous_bound = step.lower_bound - previous_bound, step.lower_bound
         converged = bool(abs(change) < tol) and (
-            residual_tol == np.inf or em_map.residual(step) < residual_tol
+            residual_tol == np.inf or em_map.residual(step, residual_tol) < residual_tol
         )
         stop = callback is not None and callback(
             len(lower_bounds), step.parameters, change, converged

@@ -26,17 +26,3 @@ def feature_sizes(features, reach):
     left, right = features.pairs
     rows = np.concatenate([[1.0], reach, [reach @ reach]])
     return rows[left] * rows[right]
-
-
-def inaccurate(logits, sizes, hidden, weights):
-    """Which components the matrix way is not for, or None.
-
-    ``sizes`` are the largest that the samples' features have. What the matrix way sums, and what
-    the logits leave out (``hidden``), must not be too large a multiple of what remains. The
-    logarithm of a zero weight is no loss of accuracy.
-    """
-    magnitude = np.abs(logits.coefficients) @ sizes + hidden
-    if magnitude.max() < LARGEST_CANCELLATION:
-        return None
-    apart = ~(magnitude < LARGEST_CANCELLATION) & (weights > 0)
-    return apart if apart.any() else None

@@ -50,14 +50,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..kernels.small_matrices import mark_beyond, mark_outweighed, weighted_means
+from ..numerics.packing import plain
 from ..parameters import MixtureParameters
-from ..samples.interface import NO_FACTORS, Logits
+from ..samples.interface import NO_FACTORS, NOBODY, Logits
 from .covariances import Covariances
 
 # A component with less than this share of the mass has lost it: quotients by it mean nothing.
 LOST_SHARE = 1e-280
-# log 0, in logits: finite, so that no product with it is NaN
-_LOG_ZERO = -1e300
 
 
 class Family(Covariances):
@@ -89,47 +89,35 @@ class Family(Covariances):
         -------
         logits : Logits
         """
-        weights, means, covariances = theta
-        n_features = means.shape[1]
-        factors, inverses, log_det = precisions or self.precisions(covariances, n_features)
-        constant = log_det - 0.5 * n_features * math.log(2 * math.pi)
-        if temperature != 1.0:
-            constant, inverses = constant / temperature, inverses / temperature
-            factors = factors / math.sqrt(temperature)
-        constant = _logarithm(weights) + constant
+        means, apart = theta.means, NOBODY if apart is None else apart
         if reference is None:
-            return self._centered(constant, inverses, factors, means)
-        features = self.features(n_features)
+            references, apart = np.array(means, order="C"), np.arange(len(means))
+        elif len(apart):
+            references = np.repeat(reference[None], len(means), axis=0)
+            references[apart] = means[apart]
+        else:
+            references = reference[None]
+        precisions = precisions or self.precisions(theta.covariances, means.shape[1])
+        features = self._features_of(means.shape[1], len(apart) == len(means))
         coefficients = np.empty((len(means), features.size))
-        if apart is None:
-            self._fill(constant, inverses, means - reference, coefficients)
-            return Logits(reference[None], coefficients, NO_FACTORS, features)
-        references = np.repeat(reference[None], len(means), axis=0)
-        references[apart] = means[apart]
-        self._fill(constant, inverses, means - references, coefficients)
-        factors = self._kernel_factors(factors, *means.shape)[apart]
-        return Logits(references, coefficients, factors, features, apart)
+        own = plain(theta.weights), precisions.log_det, self.batch(precisions.inverses)
+        self._fill(*own, plain(means), references, float(temperature), coefficients)
+        if not len(apart):
+            return Logits(references, coefficients, NO_FACTORS, features)
+        factors = self._kernel_factors(precisions.factors, *means.shape)[apart]
+        return Logits(references, coefficients, factors / math.sqrt(temperature), features, apart)
 
-    def _centered(self, constant, inverses, factors, means):
-        """Logits about the means."""
-        features = self.features(means.shape[1])
-        coefficients = np.empty((len(means), features.size))
-        self._fill(constant, inverses, np.zeros(means.shape), coefficients)
-        factors = self._kernel_factors(factors, *means.shape)
-        everybody = np.arange(len(means))
-        return Logits(np.array(means, order="C"), coefficients, factors, features, everybody)
+    def _features_of(self, n_features, is_centered):
+        """Features of logits, of which all go the centered way or not."""
+        return self.features(n_features)
 
     def _kernel_factors(self, factors, n_components, n_features):
-        """Factors as `Logits` have them: C-contiguous and writeable."""
+        """Factors as `Logits` have them."""
         raise NotImplementedError
 
-    def _fill(self, constant, inverses, shift, coefficients):
-        """Write c (of which ``constant`` is the part without μ), b and the quadratic part."""
-        inverses = self.batch(inverses)
-        linear = self.times(inverses, shift)
-        coefficients[:, 0] = constant - 0.5 * (linear * shift).sum(axis=1)
-        coefficients[:, 1 : 1 + shift.shape[1]] = linear
-        self._fill_quadratic(inverses, coefficients[:, 1 + shift.shape[1] :])
+    def _fill(self, weights, log_det, inverses, means, references, temperature, coefficients):
+        """Write the natural parameters (`kernels.small_matrices`)."""
+        raise NotImplementedError
 
     def _fill_quadratic(self, inverses, quadratic):
         """Write the quadratic part of η, a linear map of precisions or their tangents."""
@@ -186,8 +174,19 @@ class Family(Covariances):
         raise NotImplementedError
 
     def hidden_magnitude(self, inverses, reach):
-        """Largest size of what the coefficients leave out, at samples within ``reach`` (…, d)."""
+        """Largest size of what the coefficients leave out, at samples within ``reach`` (d,)."""
         return 0.0
+
+    def outweighed(self, logits, sizes, theta, inverses, reach, limit):
+        """For which components too little is left of what the matrix way sums; None if for none.
+
+        ``sizes`` are the largest that the features have of samples within ``reach`` (d,). What is
+        summed, and what the logits leave out, may not come to ``limit``. The logarithm of a zero
+        weight is no loss of accuracy.
+        """
+        marks, hidden = np.empty(len(theta.weights), bool), self.hidden_magnitude(inverses, reach)
+        own = logits.coefficients, sizes, hidden, plain(theta.weights)
+        return marks if mark_outweighed(*own, limit, marks) else None
 
     # The M-step
 
@@ -211,35 +210,32 @@ class Family(Covariances):
         -------
         theta : MixtureParameters
         """
-        n_features = previous.means.shape[1]
-        mass = sums[:, 0]
-        total, lost, divisor = _divisors(mass)
-        shift = sums[:, 1 : 1 + n_features] / divisor
-        means = reference + shift
-        weights = previous.weights if fixed_weights else mass / total
-        covariances = self._covariances(sums, divisor, shift, reg_covar, second_moment)
-        if lost is not None:
-            keep_lost(mass, previous, means, None if self.is_shared else covariances)
+        shape = previous.means.shape
+        sums, weights, divisor = plain(sums), np.empty(shape[0]), np.empty(shape[0])
+        shift, means = np.empty(shape), np.empty(shape)
+        out = weights, divisor, shift, means
+        any_lost = weighted_means(sums, plain(reference), LOST_SHARE, *out)
+        covariances = self._covariances(sums, divisor, shift, float(reg_covar), second_moment)
+        if any_lost:
+            lost = lost_components(sums[:, 0])
+            means[lost] = previous.means[lost]
+            if not self.is_shared:
+                covariances[lost] = previous.covariances[lost]
+        if fixed_weights:
+            weights = previous.weights
         return MixtureParameters(weights, means, covariances, self.name)
 
     def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
-        """Σ' of the M-step; ``divisor`` is N, and 1 where it is lost."""
+        """Σ' of the M-step; ``divisor`` (n_components,) is N, and 1 where it is lost."""
         raise NotImplementedError
 
-    def is_beyond(self, theta, reference, limit):
-        """Whether a mean is so far from its reference point that squares about that cancel.
-
-        That is, its squared distance is more than ``limit`` times a variance of its component.
-        """
-        return self._squares_beyond(theta, reference, limit).any()
-
     def beyond(self, theta, reference, limit):
-        """For which components `is_beyond` holds."""
-        return self._squares_beyond(theta, reference, limit).any(axis=1)
+        """Which means are so far from their reference points that squares about these cancel.
 
-    def _squares_beyond(self, theta, reference, limit):
-        shift = theta.means - reference
-        return shift * shift > limit * self.variances(theta.covariances)
+        That is, a squared distance is more than ``limit`` times a variance. None if there are none.
+        """
+        marks, variances = np.empty(len(theta.means), dtype=bool), self.variances(theta.covariances)
+        return marks if mark_beyond(theta.means, reference, variances, limit, marks) else None
 
     def maximize_jvp(
         self,
@@ -354,14 +350,6 @@ def lost_components(mass):
     return _lost(mass, mass.sum())
 
 
-def keep_lost(mass, previous, means, covariances):
-    """Components that have lost all their mass keep their means and covariances."""
-    lost = lost_components(mass)
-    means[lost] = previous.means[lost]
-    if covariances is not None:
-        covariances[lost] = previous.covariances[lost]
-
-
 def _lost(mass, total):
     least = LOST_SHARE * total
     return None if mass.min() > least else mass <= least
@@ -372,14 +360,6 @@ def _divisors(mass):
     total = mass.sum()
     lost = _lost(mass, total)
     return total, lost, (mass if lost is None else np.where(lost, 1.0, mass))[:, None]
-
-
-def _logarithm(weights):
-    """log w, finite also where w = 0."""
-    if weights.all():
-        return np.log(weights)
-    out = np.full(len(weights), _LOG_ZERO)
-    return np.log(weights, out=out, where=weights > 0)
 
 
 def _quotient(numerator, weights):

@@ -8,6 +8,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..kernels.small_matrices import (
+    diagonal_central_moments,
+    diagonal_coefficients,
+    diagonal_precisions,
+)
+from ..numerics.packing import plain
 from ..samples.interface import features_with
 from .base import Family
 from .covariances import Precisions, collapsed
@@ -81,13 +87,13 @@ class Diagonal(Family):
         return whitening, 1.0 / whitening
 
     def precisions(self, covariances, n_features):
-        if not (covariances.min() > 0 and covariances.max() < np.inf):
-            batch = self.batch(covariances)
+        batch = plain(self.batch(covariances))
+        factors, inverses = np.empty(batch.shape), np.empty(batch.shape)
+        log_det = np.empty(len(batch))
+        if diagonal_precisions(batch, n_features, factors, inverses, log_det) >= 0:
             finite = np.isfinite(batch).all(axis=1)
             raise collapsed(np.where(finite, batch.min(axis=1), np.nan))
-        factors = 1.0 / np.sqrt(covariances)
-        log_det = self.multiplicity(n_features) * self.batch(np.log(factors)).sum(axis=1)
-        return Precisions(factors, factors * factors, log_det)
+        return Precisions(self.unbatch(factors), self.unbatch(inverses), log_det)
 
     def trace(self, inverses, n_features):
         return self.multiplicity(n_features) * self.batch(inverses).sum(axis=1)
@@ -101,6 +107,9 @@ class Diagonal(Family):
     def _kernel_factors(self, factors, n_components, n_features):
         factors = self.per_component(factors, n_components, n_features)
         return np.array(factors[:, None], order="C")
+
+    def _fill(self, *natural):
+        diagonal_coefficients(*natural)
 
     def _fill_quadratic(self, inverses, quadratic):
         quadratic[:] = -0.5 * inverses
@@ -119,9 +128,9 @@ class Diagonal(Family):
     # The M-step: with c = d / w,  Σ = (S² / N - fold(δ²)) / c + reg_covar
 
     def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
-        n_features = shift.shape[1]
-        squares = sums[:, 1 + n_features :] / divisor - self.fold(shift * shift)
-        return self.unbatch(np.maximum(squares / self.multiplicity(n_features), 0.0)) + reg_covar
+        variances = np.empty((len(shift), sums.shape[1] - 1 - shift.shape[1]))
+        diagonal_central_moments(sums, divisor, shift, reg_covar, variances)
+        return self.unbatch(variances)
 
     def _moment(self, moments):
         """c (Σ - reg_covar) + fold(δ²)."""

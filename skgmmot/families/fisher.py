@@ -131,12 +131,16 @@ class FisherCoordinates:
         return weights, means, vector[n_means:].reshape(self._spread_shape)
 
 
-def scaled_change(new, old, *, family=None, precisions=None):
+def scaled_change(new, old, *, family=None, precisions=None, enough=np.inf):
     """Largest change of a weight, of a mean and of a covariance, in units of the component.
 
     max_k of |Δw_k|, ‖U_kᵀ Δm_k‖ and ‖U_kᵀ ΔΣ_k U_k‖ (Frobenius), with Σ_k⁻¹ = U_k U_kᵀ: free of
     units, and the same in all affine coordinates. ``precisions`` are those of ``old``, if known.
+    A change of a weight by ``enough`` or more is the answer, however large the others may be.
     """
+    moved = np.abs(new.weights - old.weights).max()
+    if moved >= enough:
+        return float(moved)
     family = family or family_of(old)
     precisions = precisions or family.precisions(old.covariances, old.n_features)
     root = family.transposed(family.batch(precisions.factors))
@@ -144,5 +148,4 @@ def scaled_change(new, old, *, family=None, precisions=None):
     step, spread = family.transform(root, new.means - old.means, change)
     spread = (spread * spread).reshape(len(spread), -1).sum(axis=1)
     spread = spread.max() * family.multiplicity(step.shape[1])
-    moved = np.abs(new.weights - old.weights).max()
     return float(np.sqrt(max(moved * moved, (step * step).sum(axis=1).max(), spread)))

@@ -9,17 +9,15 @@ from functools import lru_cache
 import numpy as np
 
 from ..kernels.small_matrices import (
-    exceeds,
-    maximization,
+    central_moments,
     precisions,
     quadratic_coefficients,
     quadratic_pull_back,
 )
 from ..numerics import cholesky
-from ..numerics.packing import packing, unpack
-from ..parameters import MixtureParameters
+from ..numerics.packing import packing, plain, unpack
 from ..samples.interface import features_with
-from .base import LOST_SHARE, Family, keep_lost
+from .base import Family
 from .covariances import Precisions, collapsed
 
 _WORTH_LAPACK = 256  # features: from here on it is faster than what stands among the kernels
@@ -32,7 +30,7 @@ def _features(n_features):
 
 
 def transpose(matrices):
-    return np.swapaxes(matrices, -1, -2)
+    return matrices.swapaxes(-1, -2)
 
 
 class Full(Family):
@@ -110,10 +108,8 @@ class Full(Family):
         return unpack(vectors / np.sqrt(-2.0 * scale), n_features)
 
     def precisions(self, covariances, n_features):
-        batch = covariances.reshape(-1, n_features, n_features)
-        if not batch.flags.writeable:  # of the other kind, for which a kernel would be compiled
-            batch = batch.copy()
-        lower, inverses = np.empty((2, *batch.shape))
+        batch = plain(self.batch(covariances))
+        lower, inverses = np.empty(batch.shape), np.empty(batch.shape)
         log_det = np.empty(len(batch))
         fill = precisions if n_features < _WORTH_LAPACK else cholesky.precisions
         if fill(batch, lower, inverses, log_det) >= 0:
@@ -135,10 +131,10 @@ class Full(Family):
     # Natural parameters
 
     def _kernel_factors(self, factors, n_components, n_features):
-        return np.array(factors, order="C")
+        return np.array(np.broadcast_to(factors, (n_components, n_features, n_features)), order="C")
 
-    def _fill(self, constant, inverses, shift, coefficients):
-        quadratic_coefficients(constant, inverses, shift, coefficients)
+    def _fill(self, *natural):
+        quadratic_coefficients(*natural)
 
     def _fill_quadratic(self, inverses, quadratic):
         if quadratic.shape[1]:
@@ -153,19 +149,10 @@ class Full(Family):
 
     # The M-step
 
-    def maximize(self, sums, reference, previous, *, reg_covar, fixed_weights, second_moment=None):
-        sums, shape = np.array(sums, order="C"), previous.means.shape
-        weights, means = np.empty(shape[0]), np.empty(shape)
-        covariances = np.empty((*shape, shape[1]))
-        result = weights, means, covariances
-        if maximization(sums, reference, float(reg_covar), LOST_SHARE, *result):
-            keep_lost(sums[:, 0], previous, means, covariances)
-        if fixed_weights:
-            weights = previous.weights
-        return MixtureParameters(weights, means, covariances, self.name)
-
-    def is_beyond(self, theta, reference, limit):
-        return exceeds(theta.means, reference, theta.covariances, limit)
+    def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
+        covariances = np.empty((*shift.shape, shift.shape[1]))
+        central_moments(sums, divisor, shift, reg_covar, covariances)
+        return covariances
 
     def _covariances_dot(self, moments, mass_dot, shift_dot, quadratic_dot, second_moment_dot):
         n_features = shift_dot.shape[1]

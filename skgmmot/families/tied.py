@@ -17,10 +17,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..numerics.packing import packing, unpack
+from ..kernels.small_matrices import largest_form, shared_central_moment
+from ..numerics.packing import packing, plain, unpack
 from ..parameters import MixtureParameters
 from ..samples.interface import features_with
-from .base import Family
 from .full import Full, outer, scatter, twice_outer
 
 
@@ -64,18 +64,11 @@ class Tied(Full):
 
     # Natural parameters
 
-    def _centered(self, constant, inverses, factors, means):
-        shape = (*means.shape, means.shape[1])
-        inverses = np.array(np.broadcast_to(inverses, shape), order="C")
-        return _FULL._centered(constant, inverses, np.broadcast_to(factors, shape), means)
-
-    def _fill(self, constant, inverses, shift, coefficients):
-        linear = shift @ inverses
-        coefficients[:, 0] = constant - 0.5 * (linear * shift).sum(axis=1)
-        coefficients[:, 1:] = linear
+    def _features_of(self, n_features, is_centered):
+        return super().features(n_features) if is_centered else self.features(n_features)
 
     def hidden_magnitude(self, inverses, reach):
-        return 0.5 * ((reach @ np.abs(inverses)) * reach).sum(axis=-1)
+        return 0.5 * largest_form(inverses, reach)
 
     def common_logits(self, theta, center, *, temperature=1.0, precisions=None):
         """Logits of one component that are the quadratic part about a center, all else zero."""
@@ -90,15 +83,13 @@ class Tied(Full):
 
     # The M-step
 
-    maximize, is_beyond = Family.maximize, Family.is_beyond
-
     def _covariances(self, sums, divisor, shift, reg_covar, second_moment):
-        mass, n_features = sums[:, 0], shift.shape[1]
+        n_features = shift.shape[1]
         if second_moment is None:
             second_moment = unpack(sums[:, 1 + n_features :].sum(axis=0), n_features)
-        covariances = (second_moment - (mass[:, None] * shift).T @ shift) / mass.sum()
-        covariances.flat[:: n_features + 1] += reg_covar
-        return covariances
+        covariance = np.empty((n_features, n_features))
+        shared_central_moment(sums, plain(second_moment), shift, reg_covar, covariance)
+        return covariance
 
     def _covariances_dot(self, moments, mass_dot, shift_dot, quadratic_dot, second_moment_dot):
         mass, shift = moments.mass, moments.shift

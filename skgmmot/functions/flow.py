@@ -222,37 +222,40 @@ def mixture_flow(
         )
     shown = X.view()
     shown.flags.writeable = False
-    if warm_start:
-        fits.fit(X)
-        fits.start_from_the_last()
     losses, descend = [], None
     positions, path = ([], []) if keep_path else (None, None)
-    for step in range(n_steps):
-        whole = batch_size == len(X)
-        rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
-        with _blamed_on_the_flow(step):
-            fits.fit(X[rows])
-            loss, cotangent, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
-            mixture = None if callback is None else fits.mixture()
+    try:
+        if warm_start:
+            fits.fit(X)
+            fits.start_from_the_last()
+        for step in range(n_steps):
+            whole = batch_size == len(X)
+            rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
+            with _blamed_on_the_flow(step):
+                fits.fit(X[rows])
+                loss, cotangent, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
+                mixture = None if callback is None else fits.mixture()
+            fits.told += complaints
+            if callback is not None and callback(step, shown, mixture, loss):
+                break
+            losses.append(loss)
+            if keep_path:
+                positions.append(X.copy())
+                path.append(fits.theta)
+            gradient = fits.pulled_back(cotangent, mode)
+            gradient *= batch_size
+            if descend is None:
+                rate = learning_rate or _default_rate(optimizer, loss)
+                descend = _descent(optimizer, X, rate, n_steps, whole)
+            descend(rows, gradient)
+        with _blamed_on_the_flow(len(losses)):
+            fits.fit(X)
+            loss, _, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
+            mixture = fits.mixture()
         fits.told += complaints
-        if callback is not None and callback(step, shown, mixture, loss):
-            break
         losses.append(loss)
-        if keep_path:
-            positions.append(X.copy())
-            path.append(fits.theta)
-        gradient = fits.pulled_back(cotangent, mode)
-        gradient *= batch_size
-        if descend is None:
-            rate = learning_rate or _default_rate(optimizer, loss)
-            descend = _descent(optimizer, X, rate, n_steps, whole)
-        descend(rows, gradient)
-    with _blamed_on_the_flow(len(losses)):
-        fits.fit(X)
-        loss, _, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
-        mixture = fits.mixture()
-    losses.append(loss)
-    warn_of(fits.complaints() | dict.fromkeys(complaints), stacklevel=4)  # above validate_params
+    finally:  # of what led to an error as well
+        warn_of(fits.complaints(), stacklevel=4)  # above validate_params
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
     if keep_path:
         positions, path = np.array([*positions, X]), [*path, fits.theta]

@@ -1,4 +1,4 @@
-"""Symmetric matrices as vectors of their lower halves, row by row."""
+"""Symmetric matrices as vectors of their lower halves, row by row; arrays as kernels want them."""
 
 from functools import lru_cache
 
@@ -23,3 +23,8 @@ def _unpacking(n_features):
 def unpack(packed, n_features):
     """Symmetric matrices (..., d, d) from their packed lower halves (..., d(d+1)/2)."""
     return packed[..., _unpacking(n_features)].reshape(*packed.shape[:-1], n_features, n_features)
+
+
+def plain(array):
+    """An array, or a copy of it, of the one kind that kernels are compiled for."""
+    return array if array.flags.carray else np.array(array, order="C")

@@ -65,6 +65,18 @@ LEAVE = 1e-6
 LEAVE_REG = 1e-3
 
 
+class _Problem(NamedTuple):
+    """What (1) is made of, with rates 1/λ in place of penalties."""
+
+    product: np.ndarray  # W
+    w: np.ndarray
+    w2: np.ndarray
+    costs: np.ndarray
+    reg: float
+    rate: float
+    rate2: float
+
+
 class Solution(NamedTuple):
     """A plan (K, L), potentials (K,) and (L,), and the largest error of a marginal."""
 
@@ -86,17 +98,18 @@ def penalized_plan(weights, target_weights, costs, reg, penalties, near=None):
         return Solution(product, (np.zeros(len(weights)), np.zeros(len(target_weights))), 0.0)
     unaffordable = costs > UNAFFORDABLE * nothing
     costs = np.minimum(costs, UNAFFORDABLE * nothing) / unit
-    problem = (weights, target_weights, costs, reg / unit, unit / penalties[0], unit / penalties[1])
+    rates = unit / penalties[0], unit / penalties[1]
+    problem = _Problem(product, weights, target_weights, costs, reg / unit, *rates)
     # A step that fails leaves its loop, with its residual.
     solution = None
     with np.errstate(all="ignore"), one_blas_thread():
         if near is not None and reg > 0:
-            tried = _finish(product, *problem, near[0] / unit, near[1] / unit, NEAR_NEWTON)
+            tried = _finish(problem, near[0] / unit, near[1] / unit, NEAR_NEWTON)
             solution = tried if tried.residual < RESIDUAL else None
         if solution is None:
-            solution = _follow_path(product, *problem)
+            solution = _follow_path(problem)
             if reg > 0:
-                finished = _finish(product, *problem, *solution.potentials)
+                finished = _finish(problem, *solution.potentials, MAX_NEWTON)
                 if finished.residual < max(solution.residual, RESIDUAL):
                     solution = finished
     u, v = solution.potentials
@@ -104,8 +117,9 @@ def penalized_plan(weights, target_weights, costs, reg, penalties, near=None):
     return Solution(plan, (unit * u, unit * v), solution.residual)
 
 
-def _follow_path(product, w, w2, costs, reg, rate, rate2):
-    """The path to μ = 0; rates are 1/λ."""
+def _follow_path(problem):
+    """The path to μ = 0."""
+    product, w, w2, costs, reg, rate, rate2 = problem
     smallest = SMALLEST_GAP if reg == 0 else max(SMALLEST_GAP, min(LEAVE, LEAVE_REG * reg))
     accuracy = RESIDUAL if reg == 0 else max(RESIDUAL, min(LEAVE, LEAVE_REG * reg))
     p, s = np.ones(costs.shape), costs + 1.0  # P = W p: then no weight is too small
@@ -188,8 +202,9 @@ def _step_length(p, dp, s, ds):
     return min(1.0, -1.0 / min((dp / p).min(), (ds / s).min(), -1.0))
 
 
-def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=None):
+def _finish(problem, u, v, max_iter):
     """Newton's method for ε > 0, on the logarithms of the marginals."""
+    product, w, w2, costs, reg, rate, rate2 = problem
     log_w, log_w2 = np.log(w), np.log(w2)
     smallest = 1e-15 * min(1.0, costs.max() / reg)
     excess = np.full(len(w), reg * rate), np.full(len(w2), reg * rate2)
@@ -203,7 +218,7 @@ def _finish(product, w, w2, costs, reg, rate, rate2, u, v, max_iter=None):
         return u, v, reduced, rows, columns, errors
 
     state = at(u, v, costs - u[:, None] - v)
-    for _ in range(MAX_NEWTON if max_iter is None else max_iter):
+    for _ in range(max_iter):
         u, v, reduced, rows, columns, errors = state
         largest = np.abs(errors).max()
         if not largest > smallest:

@@ -35,8 +35,8 @@ CASES = [  # covariance type, n, d, K, least ratio
     ("diag", 100_000, 30, 30, 12),
     ("spherical", 100_000, 30, 30, 12),
     ("tied", 100_000, 30, 30, 60),
-    ("full", 200, 2, 3, 5),
-    ("full", 1000, 3, 4, 8),
+    ("full", 200, 2, 3, 8),
+    ("full", 1000, 3, 4, 12),
 ]
 DIGITS = (10, 16, 10)  # K, d after PCA, least ratio
 FAR_APART = [("full", 100_000, 2, 3), ("full", 100_000, 8, 8), ("full", 100_000, 30, 30)]

@@ -54,6 +54,16 @@ def test_each_part_counts_by_itself(kind, part):
 
 
 @all_types
+def test_a_change_of_weights_that_is_enough_is_the_answer(kind):
+    rng = np.random.default_rng(3)
+    old, new = (naive.random_mixture(rng, 3, 2, kind) for _ in range(2))
+    largest = np.abs(new.weights - old.weights).max()
+    assert scaled_change(new, old, enough=largest) == largest < scaled_change(new, old)
+    enough = np.nextafter(largest, 1.0)
+    assert scaled_change(new, old, enough=enough) == scaled_change(new, old)
+
+
+@all_types
 def test_no_change_is_zero(kind):
     theta = naive.random_mixture(np.random.default_rng(2), 3, 2, kind)
     assert scaled_change(theta, theta) == 0.0

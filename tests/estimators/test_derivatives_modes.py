@@ -28,10 +28,6 @@ def fitted(kind="full", X=None, sample_weight=None, **params):
     return mixture.fit(data() if X is None else X, sample_weight=sample_weight)
 
 
-def relative_error(actual, truth):
-    return np.abs(actual - truth).max() / np.abs(truth).max()
-
-
 @all_types
 @pytest.mark.parametrize("fixed_weights", [False, True])
 def test_implicit_is_the_slope_of_the_fit(kind, fixed_weights):
@@ -131,7 +127,7 @@ def test_float32(mode):
     gradients = mixture.vjp(X, cotangent, mode=mode)
     assert gradients.data.dtype == gradients.sample_weight.dtype == np.float32
     exact = fitted(X=X.astype(np.float64)).vjp(X.astype(np.float64), cotangent, mode=mode)
-    assert relative_error(gradients.data, exact.data) < 1e-6  # the result's own rounding
+    assert naive.relative_error(gradients.data, exact.data) < 1e-6  # the result's own rounding
     assert mixture.jvp(X, np.ones_like(X), mode=mode).means.dtype == np.float32
 
 
@@ -143,7 +139,7 @@ def test_implicit_is_taken_at_the_fixed_point_itself(dtype):
     cotangent = naive.random_cotangent(np.random.default_rng(10), mixture.parameters_)
     actual = mixture.gradient_wrt_data(X, cotangent, tol=1e-9)
     expected = mixture.gradient_wrt_data(X, cotangent, mode="unrolled")
-    assert relative_error(actual, expected) < (1e-6 if dtype == np.float32 else 1e-8)
+    assert naive.relative_error(actual, expected) < (1e-6 if dtype == np.float32 else 1e-8)
     assert np.isfinite(mixture.jvp(X, np.ones_like(X), tol=1e-9).means).all()
 
 
@@ -158,7 +154,7 @@ def test_zero_weights_are_absent_and_still_have_a_gradient(mode):
     gradients = mixture.vjp(X, cotangent, mode=mode, sample_weight=weight)
     expected = present.vjp(X[weight > 0], cotangent, mode=mode)
     assert (gradients.data[weight == 0] == 0).all()
-    assert relative_error(gradients.data[weight > 0], expected.data) < 1e-7
+    assert naive.relative_error(gradients.data[weight > 0], expected.data) < 1e-7
     assert gradients.sample_weight[weight == 0].all()
 
 
@@ -185,7 +181,7 @@ def test_one_step_of_other_data_is_that_of_a_step_on_them():
     pytest.importorskip("torch")
     previous = mixture._record.previous
     expected, _ = naive.torch_gradients(others, None, previous, cotangent, reg_covar=1e-3)
-    assert relative_error(actual, expected) < 1e-11
+    assert naive.relative_error(actual, expected) < 1e-11
 
 
 def test_given_parameters_have_implicit_and_one_step_gradients_only():
@@ -196,7 +192,7 @@ def test_given_parameters_have_implicit_and_one_step_gradients_only():
     for mode in ("implicit", "one_step"):
         actual = given.gradient_wrt_data(X, cotangent, mode=mode)
         expected = mixture.gradient_wrt_data(X, cotangent, mode=mode)
-        assert relative_error(actual, expected) < 1e-7  # θ_T for θ_{T-1}
+        assert naive.relative_error(actual, expected) < 1e-7  # θ_T for θ_{T-1}
     with pytest.raises(ValueError, match="Call fit"):
         given.gradient_wrt_data(X, cotangent, mode="unrolled")
     peer = GaussianMixture(3, reg_covar=1e-3, tol=1e-13, max_iter=1000, random_state=0).fit(X)
@@ -288,14 +284,14 @@ def test_derivatives_are_those_of_weights_in_the_unit_they_have(mode, power):
     cotangent = naive.random_cotangent(rng, mixture.parameters_)
     expected = mixture.vjp(X, cotangent, mode=mode, sample_weight=weight)
     actual = other.vjp(X, cotangent, mode=mode, sample_weight=scaled)
-    assert relative_error(actual.data, expected.data) < 1e-6
+    assert naive.relative_error(actual.data, expected.data) < 1e-6
     in_unit = np.ldexp(actual.sample_weight, power)
-    assert relative_error(in_unit, expected.sample_weight) < 1e-6
+    assert naive.relative_error(in_unit, expected.sample_weight) < 1e-6
     options = {"mode": mode, "sample_weight": weight, "sample_weight_tangent": weight_dot}
     expected = mixture.jvp(X, X_dot, **options)
     options |= {"sample_weight": scaled, "sample_weight_tangent": np.ldexp(weight_dot, power)}
     for part, truth in zip(other.jvp(X, X_dot, **options), expected, strict=True):
-        assert relative_error(part, truth) < 1e-6
+        assert naive.relative_error(part, truth) < 1e-6
 
 
 @all_modes
@@ -314,7 +310,7 @@ def test_zero_weights_may_grow(mode):
     assert naive.inner_product(cotangent, pushed) == pytest.approx(back, rel=1e-6)
     grown = np.where(weight == 0, weight_dot, 0.0)  # to which they add what is not small
     still = mixture.jvp(X, X_dot, sample_weight_tangent=weight_dot - grown, **given)
-    assert relative_error(pushed.means, still.means) > 1e-2
+    assert naive.relative_error(pushed.means, still.means) > 1e-2
 
 
 @pytest.mark.parametrize("tol", [np.nan, -1e-6, "small", None])

@@ -361,6 +361,20 @@ def test_points_that_run_away_are_an_error(learning_rate):
         )
 
 
+def test_what_led_to_an_error_is_told():
+    """Fits that did not converge, before the callback stopped the flow with an error."""
+
+    def stop(step, *_):
+        if step == 2:
+            raise InterruptedError
+
+    options = {"estimator": estimator(max_iter=2, tol=0.0), "warm_start": False, "callback": stop}
+    told = pytest.warns(ConvergenceWarning, match="in 3 of 3 fits of the flow")
+    with told as caught, pytest.raises(InterruptedError):
+        mixture_flow(clusters(), TARGET, **options)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_what_cannot_be_fitted_at_the_start_is_the_estimators_own_error():
     with pytest.raises(ValueError, match="n_components=200"):
         mixture_flow(clusters(), TARGET, estimator=estimator(200))

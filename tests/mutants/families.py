@@ -37,6 +37,12 @@ MUTANTS = {
             "families/test_fisher.py",
         ),
         (
+            "less than enough is enough",
+            "    if moved >= enough:",
+            "    if moved >= 0.5 * enough:",
+            "em/test_fit.py -k enough",
+        ),
+        (
             "spherical change counted once",
             "spread = spread.max() * family.multiplicity(step.shape[1])",
             "spread = spread.max()",
@@ -106,20 +112,14 @@ MUTANTS = {
         ),
         (
             "fixed weights move",
-            "previous.weights if fixed_weights else mass / total",
-            "mass / total",
+            "        if fixed_weights:\n            weights",
+            "        if False:\n            weights",
             "families/test_base.py -k maximize",
         ),
         (
-            "constant grows with the distance",
-            "coefficients[:, 0] = constant - 0.5 * (linear * shift).sum(axis=1)",
-            "coefficients[:, 0] = constant + 0.5 * (linear * shift).sum(axis=1)",
-            "families/test_base.py -k forms",
-        ),
-        (
             "factors divided by the temperature itself",
-            "factors = factors / math.sqrt(temperature)",
-            "factors = factors / temperature",
+            "factors / math.sqrt(temperature)",
+            "factors / temperature",
             "em/test_em_map_temperature.py -k definition",
         ),
     ],
@@ -129,12 +129,6 @@ MUTANTS = {
             "sigma_bar -= 0.5 * self.multiplicity(n_features) * constant_bar * inverses",
             "sigma_bar -= 0.5 * constant_bar * inverses",
             "families/test_base_derivatives.py -k natural",
-        ),
-        (
-            "variances may round below zero",
-            "np.maximum(squares / self.multiplicity(n_features), 0.0)",
-            "(squares / self.multiplicity(n_features))",
-            "families/test_base.py -k variances",
         ),
         (
             "shift moves once",
@@ -163,15 +157,9 @@ MUTANTS = {
             "families/test_base_derivatives.py -k maximize",
         ),
         (
-            "reg_covar added off the diagonal",
-            "covariances.flat[:: n_features + 1] += reg_covar",
-            "covariances.flat[::n_features] += reg_covar",
-            "families/test_base.py -k maximize",
-        ),
-        (
             "tied quadratic part left out of the magnitude",
-            "return 0.5 * ((reach",
-            "return 0.0 * ((reach",
+            "return 0.5 * largest_form",
+            "return 0.0 * largest_form",
             "em/test_em_map_accuracy.py -k collinear",
         ),
         (
@@ -179,12 +167,6 @@ MUTANTS = {
             "return matrices.sum(axis=0)",
             "return matrices.mean(axis=0)",
             "test_checks.py -k pull",
-        ),
-        (
-            "constant grows with the distance",
-            "constant - 0.5 * (linear * shift).sum(axis=1)",
-            "constant + 0.5 * (linear * shift).sum(axis=1)",
-            "families/test_base.py -k forms",
         ),
         (
             "mass gained is no loss",
@@ -204,13 +186,13 @@ MUTANTS = {
             "squares averaged and not summed",
             "return values.sum(axis=1, keepdims=True)",
             "return values.mean(axis=1, keepdims=True)",
-            "families/test_base.py -k test_maximize",
+            "families/test_base_derivatives.py -k maximize",
         ),
         (
             "a variance stands for one feature",
             "        return n_features\n",
             "        return 1\n",
-            "families/test_base.py -k test_precisions",
+            "families/test_base_derivatives.py -k natural",
         ),
     ],
 }

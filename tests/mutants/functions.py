@@ -55,6 +55,12 @@ MUTANTS = {
     ],
     "functions/flow.py": [
         (
+            "what led to an error is not told",
+            "    finally:  # of",
+            "    except ZeroDivisionError:\n        raise\n    else:  # of",
+            "functions/test_flow.py -k led_to_an_error",
+        ),
+        (
             "gradients of a batch as if of all points",
             "gradient *= batch_size",
             "gradient *= len(X)",

@@ -1,12 +1,13 @@
 """Flows of points, and EM as entropic transport: finite or refused, and what they promise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from properties.strategies import (
     SPREADS,
-    Cloud,
     Refused,
     Untouched,
     assert_finite,
@@ -126,12 +127,8 @@ def journeys(draw):
     cloud = draw(gentle_clouds(power=draw(st.just(0) | st.integers(-240, 240))))
     dtype = draw(st.sampled_from(["float64", "float64", "float32"]))
     if dtype == "float32":
-        cloud = Cloud(**{**vars_of(cloud), "power": 0, "dtype": dtype})
+        cloud = replace(cloud, power=0, dtype=dtype)
     return cloud, draw(mixtures(d=cloud.d, power=cloud.power, flat=1.0, spread=3.0))
-
-
-def vars_of(cloud):
-    return {name: getattr(cloud, name) for name in cloud.__dataclass_fields__}
 
 
 @budget(0.4)

@@ -1,5 +1,7 @@
 """Derivatives of a fit: finite or refused, linear, transposes of one another, and invariant."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,6 @@ from hypothesis import strategies as st
 from naive import inner_product, random_cotangent
 from properties.strategies import (
     SPREADS,
-    Cloud,
     Refused,
     Untouched,
     are_apart,
@@ -229,7 +230,7 @@ def test_rows_without_weight_have_no_gradient_and_no_influence(
 def test_derivatives_scale_with_the_data(cloud, kind, n_components, mode, power, seed):
     """Data in another unit, of which means have one and covariances two, to 1e-7."""
     scale = 2.0**power
-    other_cloud = Cloud(**{**vars_of(cloud), "power": power})
+    other_cloud = replace(cloud, power=power)
     one = fit(cloud, kind, n_components, max_iter=30)
     other = fit(other_cloud, kind, n_components, max_iter=30)
     w, m, c = cotangent = cotangent_of(one, seed)
@@ -247,7 +248,3 @@ def test_derivatives_scale_with_the_data(cloud, kind, n_components, mode, power,
     for actual, expected in pairs:
         size = 1.0 + np.abs(expected).max()
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-7 * size)
-
-
-def vars_of(cloud):
-    return {name: getattr(cloud, name) for name in cloud.__dataclass_fields__}

@@ -1,5 +1,6 @@
 """W2 between Gaussians and the matrices of its maps, against what is known of them."""
 
+import naive
 import numpy as np
 import ot
 import pytest
@@ -16,15 +17,10 @@ def random_rotation(rng, d):
     return np.linalg.qr(rng.normal(size=(d, d)))[0]
 
 
-def random_spd(rng, n, d):
-    roots = rng.normal(size=(n, d, 2 * d))
-    return roots @ roots.swapaxes(1, 2) / d
-
-
 def random_mixture(rng, n_components, d, covariance_type="full"):
     covariances = {
-        "full": lambda: random_spd(rng, n_components, d),
-        "tied": lambda: random_spd(rng, 1, d)[0],
+        "full": lambda: naive.random_spd(rng, n_components, d),
+        "tied": lambda: naive.random_spd(rng, 1, d)[0],
         "diag": lambda: rng.uniform(0.3, 3, size=(n_components, d)),
         "spherical": lambda: rng.uniform(0.3, 3, size=n_components),
     }[covariance_type]()
@@ -103,8 +99,8 @@ def test_distance_of_equal_gaussians_vanishes_to_rounding(d):
 def test_distance_of_nearly_equal_gaussians(d, size):
     """With Σ' = T Σ T the distance is ‖(I − T) L‖; a difference of traces would lose it."""
     rng = np.random.default_rng(d)
-    covariance = random_spd(rng, 1, d)[0]
-    change = size * random_spd(rng, 1, d)[0]
+    covariance = naive.random_spd(rng, 1, d)[0]
+    change = size * naive.random_spd(rng, 1, d)[0]
     T = np.eye(d) + change
     expected = np.linalg.norm(change @ np.linalg.cholesky(covariance))
     found = np.sqrt(cost(covariance, T @ covariance @ T))
@@ -140,7 +136,7 @@ def test_cost_of_singular_covariances(variances, target_variances, rtol):
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 def test_cost_to_a_point_is_the_trace(d):
-    covariance = random_spd(np.random.default_rng(d), 1, d)[0]
+    covariance = naive.random_spd(np.random.default_rng(d), 1, d)[0]
     np.testing.assert_allclose(cost(covariance, np.zeros((d, d))), np.trace(covariance), rtol=1e-15)
     assert cost(np.zeros((d, d)), np.zeros((d, d))) == 0
 
@@ -148,7 +144,7 @@ def test_cost_to_a_point_is_the_trace(d):
 def test_units_of_the_features_do_not_mix():
     """Independent blocks in units 1e-8 and 1e8: the small one counts as it does alone."""
     rng = np.random.default_rng(0)
-    small, target_small, big = random_spd(rng, 3, 2)
+    small, target_small, big = naive.random_spd(rng, 3, 2)
     blocks, target_blocks = np.zeros((2, 4, 4))
     blocks[:2, :2], target_blocks[:2, :2] = 1e-16 * small, 1e-16 * target_small
     blocks[2:, 2:], target_blocks[2:, 2:] = 1e16 * big, 1e16 * big
@@ -193,7 +189,7 @@ def test_blocks_do_not_change_the_costs(monkeypatch):
 @pytest.mark.parametrize("d", [1, 2, 3, 8])
 def test_map_is_the_matrix_that_made_the_target(d):
     rng = np.random.default_rng(d)
-    covariance, T = random_spd(rng, 2, d)
+    covariance, T = naive.random_spd(rng, 2, d)
     found = transport_map(covariance, T @ covariance @ T)
     np.testing.assert_allclose(found, T, atol=1e-11 * np.abs(T).max())
     np.testing.assert_array_equal(found, found.T)
@@ -232,7 +228,7 @@ def test_map_of_a_singular_covariance_is_of_least_norm(d):
     """Σ and Σ' on the same subspace: T is the map there and zero on the complement."""
     rng = np.random.default_rng(d)
     Q = random_rotation(rng, d)[:, : d - 1]
-    covariance, T = random_spd(rng, 2, d - 1)
+    covariance, T = naive.random_spd(rng, 2, d - 1)
     found = transport_map(Q @ covariance @ Q.T, Q @ T @ covariance @ T @ Q.T)
     np.testing.assert_allclose(found, Q @ T @ Q.T, atol=1e-11 * np.abs(T).max())
 
@@ -246,7 +242,7 @@ def test_map_out_of_the_range_of_a_singular_covariance():
 
 def test_maps_of_singular_and_regular_components_side_by_side():
     rng = np.random.default_rng(0)
-    covariance, T = random_spd(rng, 2, 3)
+    covariance, T = naive.random_spd(rng, 2, 3)
     a = centered(covariance, np.diag([1.0, 0.0, 4.0]))
     b = centered(T @ covariance @ T, np.diag([4.0, 0.0, 1.0]))
     maps = gaussian_maps(a, b, np.array([1, 0]), np.array([1, 0]))

@@ -2,6 +2,7 @@
 
 import warnings
 
+import naive
 import numpy as np
 import ot
 import pytest
@@ -17,11 +18,6 @@ from skgmmot.transport.bures_barycenter import (
     factor_barycenters,
     weighted_mean,
 )
-
-
-def random_spd(rng, n, d):
-    roots = rng.normal(size=(n, d, 2 * d))
-    return roots @ roots.swapaxes(1, 2) / d
 
 
 def centered(covariances):
@@ -62,7 +58,7 @@ def naive_barycenter(covariances, weights, n_steps=300):
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_against_the_naive_fixed_point(n, d):
     rng = np.random.default_rng(10 * n + d)
-    covariances, weights = random_spd(rng, n, d), rng.dirichlet(np.ones(n))
+    covariances, weights = naive.random_spd(rng, n, d), rng.dirichlet(np.ones(n))
     S, spread, residual = barycenter(covariances, weights)
     np.testing.assert_allclose(S, naive_barycenter(covariances, weights), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(spread, objective(S, covariances, weights), rtol=1e-10, atol=1e-14)
@@ -71,7 +67,7 @@ def test_against_the_naive_fixed_point(n, d):
 
 def test_against_pot():
     rng = np.random.default_rng(0)
-    covariances, weights = random_spd(rng, 4, 3), rng.dirichlet(np.ones(4))
+    covariances, weights = naive.random_spd(rng, 4, 3), rng.dirichlet(np.ones(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of its own tolerance
         _, peer = ot.gaussian.bures_wasserstein_barycenter(
@@ -84,7 +80,7 @@ def test_against_pot():
 def test_the_mean_map_from_the_barycenter_is_the_identity(scale):
     """The derivative of the objective vanishes, whatever the units."""
     rng = np.random.default_rng(1)
-    covariances, weights = scale * random_spd(rng, 4, 5), rng.dirichlet(np.ones(4))
+    covariances, weights = scale * naive.random_spd(rng, 4, 5), rng.dirichlet(np.ones(4))
     S, _, _ = barycenter(covariances, weights)
     maps = gaussian_maps(
         centered(S[None]), centered(covariances), np.zeros(4, dtype=int), np.arange(4)
@@ -98,7 +94,7 @@ def test_two_are_on_their_geodesic(rank, t):
     """Distances t and 1 − t times the whole one, to rounding, whatever the ranks."""
     rng = np.random.default_rng(rank)
     thin = rng.normal(size=(3, rank))
-    covariances = np.stack([thin @ thin.T, random_spd(rng, 1, 3)[0]])
+    covariances = np.stack([thin @ thin.T, naive.random_spd(rng, 1, 3)[0]])
     for pair in (covariances, covariances[::-1]):
         S, spread, _ = barycenter(pair, [1 - t, t])
         whole = gaussian_costs(centered(pair), centered(pair))[0, 1]
@@ -111,7 +107,7 @@ def test_singular_covariances():
     """In a plane of space, the barycenter of its Gaussians; a point shrinks all of them."""
     rng = np.random.default_rng(0)
     plane = np.linalg.qr(rng.normal(size=(4, 2)))[0]
-    flat, weights = random_spd(rng, 3, 2), rng.dirichlet(np.ones(3))
+    flat, weights = naive.random_spd(rng, 3, 2), rng.dirichlet(np.ones(3))
     expected, _, _ = barycenter(flat, weights)
     S, spread, _ = barycenter(plane @ flat @ plane.T, weights)
     np.testing.assert_allclose(S, plane @ expected @ plane.T, atol=1e-10)
@@ -132,7 +128,7 @@ def test_no_singular_covariance_near_the_barycenter_of_singular_ones_is_better(s
     covariances, weights = thin @ thin.swapaxes(1, 2), np.full(3, 1 / 3)
     S, spread, _ = barycenter(covariances, weights)
     for _ in range(50):
-        other = random_spd(rng, 1, 3)[0]
+        other = naive.random_spd(rng, 1, 3)[0]
         for t in (1e-3, 0.1, 1.0):
             moved = (1 - t) * S + t * other
             assert objective(moved, covariances, weights) >= spread * (1 - 1e-9)
@@ -164,7 +160,7 @@ def test_commuting_covariances_average_their_deviations():
 def test_many_at_once_in_blocks(monkeypatch):
     """Members and weights of each, of zero to fill up; blocks change no bit."""
     rng = np.random.default_rng(0)
-    covariances = random_spd(rng, 6, 3)
+    covariances = naive.random_spd(rng, 6, 3)
     factors = square_root_factors(centered(covariances))
     members = np.array([[0, 1, 2], [3, 4, 0], [5, 0, 0], [1, 5, 3]])
     weights = np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0], [1.0, 0.0, 0.0], [0.1, 0.1, 0.8]])
@@ -211,7 +207,7 @@ def test_weighted_mean():
 )
 def test_scales_with_its_covariances(n, d, exponent, seed):
     rng = np.random.default_rng(seed)
-    covariances, weights = random_spd(rng, n, d), rng.dirichlet(np.ones(n))
+    covariances, weights = naive.random_spd(rng, n, d), rng.dirichlet(np.ones(n))
     (S, spread, _), scale = barycenter(covariances, weights), 10.0**exponent
     scaled, scaled_spread, residual = barycenter(scale * covariances, weights)
     np.testing.assert_allclose(scaled, scale * S, rtol=1e-8, atol=1e-8 * scale)
