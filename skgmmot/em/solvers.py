@@ -35,8 +35,7 @@ from ..parameters import MixtureParameters
 
 # Where EM converges this fast, the linear algebra of the size of the mixture would only cost time.
 _WARM_UP = 20
-# From this plain step on "auto" looks at gains, and begins where so many more would be needed.
-_LOOK_FROM, _SLOW = 10, 30
+_SLOW = 30  # more plain steps, at which "auto" begins
 # Plain steps after a refused one: residuals of the region that was left behind mislead.
 _ANDERSON_PAUSE = 3
 _LARGEST_MOVE = 10.0  # in standard deviations, about
@@ -221,8 +220,7 @@ class Auto(Newton):
 
     def __init__(self, goal):
         super().__init__()
-        self.plain, self._pause = True, _LOOK_FROM
-        self._goal, self._bounds = goal, []
+        self.plain, self._goal, self._bounds = True, goal, []
 
     def move(self, em_map, step, n_left):
         if self.plain:

@@ -163,8 +163,8 @@ def test_auto_begins_where_plain_steps_would_go_on():
     plain, auto, newton = (mixture_of(a).fit(X) for a in (None, "auto", "newton"))
     assert plain.n_iter_ > 100
     assert auto.n_evaluations_ < 60
-    assert auto.lower_bounds_[:10] == plain.lower_bounds_[:10]
-    assert auto.lower_bounds_[11] != plain.lower_bounds_[11]
+    assert auto.lower_bounds_[:20] == plain.lower_bounds_[:20]
+    assert auto.lower_bounds_[21] != plain.lower_bounds_[21]
     assert newton.lower_bounds_[:20] == plain.lower_bounds_[:20]
 
 
