@@ -15,11 +15,24 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
 
+# Methods that are not ours to document: what scikit-learn writes on every estimator, beside the
+# ``set_fit_request`` and kin, and Python on every tuple. The template of classes reads them too.
+others_methods = {
+    "count", "index",
+    "get_feature_names_out", "get_metadata_routing", "get_params", "set_callbacks",
+    "set_output", "set_params",
+}  # fmt: skip
 autosummary_generate = True
-autodoc_default_options = {"members": True}
+autosummary_context = {"hidden_methods": sorted(others_methods)}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "tuple",  # public methods come from mixin classes
+}
 autodoc_member_order = "bysource"
+default_role = "py:obj"  # single backticks in docstrings are links, where there is such a name
 numpydoc_show_class_members = False  # autodoc shows them already
 
 sphinx_gallery_conf = {
@@ -36,13 +49,11 @@ html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page
 html_sidebars = {"installation": [], "changelog": []}
 
 
-def skip_routing_setters(app, what, name, obj, skip, options):
-    """Leave out the ``set_fit_request`` and kin that scikit-learn writes on every estimator.
-
-    Their docstrings refer to labels of scikit-learn's own documentation.
-    """
-    return True if name.startswith("set_") and name.endswith("_request") else None
+def skip_others(app, what, name, obj, skip, options):
+    """Leave out what others document; scikit-learn's docstrings refer to labels of its own."""
+    is_request = name.startswith("set_") and name.endswith("_request")
+    return True if is_request or name in others_methods else None
 
 
 def setup(app):
-    app.connect("autodoc-skip-member", skip_routing_setters)
+    app.connect("autodoc-skip-member", skip_others)

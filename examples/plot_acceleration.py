@@ -36,8 +36,8 @@ def start(n, d, K, std, seed):
 # %%
 # The residual, pass by pass
 # --------------------------
-# `DifferentiableGaussianMixture` runs the same loop behind ``acceleration="newton"``. Here it is
-# written out, to look at every θ on the way.
+# `skgmmot.DifferentiableGaussianMixture` runs the same loop behind ``acceleration="newton"``. Here
+# it is written out, to look at every θ on the way.
 
 
 def trace(em_map, theta, acceleration, tolerance=1e-9):

@@ -11,8 +11,8 @@ mixtures, and let points flow to the barycenter of three, as in section 5.1 of B
 # Four mixtures on a square
 # -------------------------
 # A ring, a cross, a bow and a triangle stand at the corners of a square. Every place in it gives
-# the four of them weights. `mixture_barycenter` solves a linear program over all 144 ways to
-# pick a component of each, and returns those that get mass, about ten.
+# the four of them weights. `skgmmot.mixture_barycenter` solves a linear program over all 144 ways
+# to pick a component of each, and returns those that get mass, about ten.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -92,9 +92,10 @@ for n_components in (3, 4, 12):
 # %%
 # Points flow to a barycenter
 # ---------------------------
-# Given several targets, `mixture_flow` moves points down the mean of the squared distances between
-# the mixture that EM fits to them and each target. Nobody computes a barycenter, and yet that is
-# where the fitted mixture goes: the loss ends at the least value, which the linear program knows.
+# Given several targets, `skgmmot.mixture_flow` moves points down the mean of the squared distances
+# between the mixture that EM fits to them and each target. Nobody computes a barycenter, and yet
+# that is where the fitted mixture goes: the loss ends at the least value, which the linear program
+# knows.
 
 rng = np.random.default_rng(0)
 weights = np.full(3, 1 / 3)

@@ -92,7 +92,7 @@ show(fitter.source_mixture_, fitter.target_mixture_, "coupled")
 # -------------------
 # The plan of the transport is a table of masses: rows are components of the source, columns those
 # of the target. Its margins are the weights of the two mixtures. A component that is divided is
-# moved, by `transform`, to the mean of where its parts go.
+# moved, by ``transform``, to the mean of where its parts go.
 
 plan = fitter.transport_.plan
 print("          " + "".join(f"to {l}    " for l in range(3)) + "weight")  # noqa: E741

@@ -4,8 +4,8 @@ A classifier for a shifted domain
 
 A classifier is trained on labelled digits and has to label digits of another camera: scaled,
 turned in feature space and with other frequencies. No label of the target is used. We move the
-training data to the target with `CoupledGMMFitter.transform`, train on what was moved, and compare
-accuracy and time with no adaptation and with the transports of POT's ``ot.da``.
+training data to the target with `skgmmot.CoupledGMMFitter.transform`, train on what was moved, and
+compare accuracy and time with no adaptation and with the transports of POT's ``ot.da``.
 """
 
 # %%

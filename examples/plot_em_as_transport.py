@@ -12,8 +12,8 @@ on the iris flowers with EM and k-means, from fifty starts of four kinds, and as
 # The value of the transport is minus the mean log-likelihood
 # -----------------------------------------------------------
 # At every step of EM, to rounding. The reference is the block-coordinate descent on plan, weights
-# and Gaussians that stores the whole plan; `DifferentiableGaussianMixture` makes the same steps
-# without it.
+# and Gaussians that stores the whole plan; `skgmmot.DifferentiableGaussianMixture` makes the same
+# steps without it.
 
 import warnings
 

@@ -11,8 +11,9 @@ with flows of random batches.
 # %%
 # The flow
 # --------
-# `mixture_flow` moves the points, here by plain gradient descent: a point moves by its share of the
-# gradient of its component. With ``keep_path`` the result has the points and mixtures of all steps.
+# `skgmmot.mixture_flow` moves the points, here by plain gradient descent: a point moves by its
+# share of the gradient of its component. With ``keep_path`` the result has the points and mixtures
+# of all steps.
 
 import warnings
 

@@ -32,11 +32,11 @@ covariance_types = ["full", "tied", "diag", "spherical"]
 # %%
 # Criteria
 # --------
-# `ModelSelectionDisplay.from_estimator` fits clones of the mixture and draws a criterion of each;
-# `plot` draws another one of the same fits. A parameter costs two in AIC, and in BIC the logarithm
-# of the number of samples, here 5.2; ICL adds a charge for components that overlap. A full
-# covariance of thirteen features has 91 parameters, so BIC and ICL prefer simpler ones with more
-# components.
+# `skgmmot.plotting.ModelSelectionDisplay.from_estimator` fits clones of the mixture and draws a
+# criterion of each; ``plot`` draws another one of the same fits. A parameter costs two in AIC, and
+# in BIC the logarithm of the number of samples, here 5.2; ICL adds a charge for components that
+# overlap. A full covariance of thirteen features has 91 parameters, so BIC and ICL prefer simpler
+# ones with more components.
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
 display = ModelSelectionDisplay.from_estimator(

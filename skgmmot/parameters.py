@@ -60,10 +60,12 @@ class MixtureParameters:
 
     @property
     def n_components(self):
+        """Number of components."""
         return len(self.weights)
 
     @property
     def n_features(self):
+        """Number of features."""
         return np.shape(self.means)[1]
 
 

@@ -34,13 +34,13 @@ def mixture_wasserstein(a, b, *, squared=False, reg=0.0, reg_m=None):
     Returns
     -------
     distance : float
-        Without `reg`, zero if and only if the mixtures are the same.
+        Without ``reg``, zero if and only if the mixtures are the same.
 
     Raises
     ------
     ValueError
-        If a mixture is not fitted or not valid, the numbers of features differ, or `reg` or
-        `reg_m` is not a number in its range.
+        If a mixture is not fitted or not valid, the numbers of features differ, or ``reg`` or
+        ``reg_m`` is not a number in its range.
 
     Warns
     -----
@@ -90,7 +90,7 @@ def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=Non
     -------
     distances : ndarray of shape (len(A), len(B))
         With ``B=None`` symmetric if both marginal terms have the same weight, and with a
-        diagonal of exact zeros unless `reg` is positive: a precomputed metric for
+        diagonal of exact zeros unless ``reg`` is positive: a precomputed metric for
         scikit-learn's estimators.
 
     Raises

@@ -44,8 +44,8 @@ def mixture_transport(a, b, *, reg=0.0, reg_m=None):
     Raises
     ------
     ValueError
-        If a mixture is not fitted or not valid, the numbers of features differ, or `reg` or
-        `reg_m` is not a number in its range.
+        If a mixture is not fitted or not valid, the numbers of features differ, or ``reg`` or
+        ``reg_m`` is not a number in its range.
 
     Notes
     -----

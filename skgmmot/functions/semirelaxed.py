@@ -149,7 +149,7 @@ def block_coordinate_descent(X, mixture, *, n_steps, epsilon=1.0, sample_weight=
     """Lower ⟨P, C⟩ + ε KL(P | a ⊗ w) over the plan, the weights and the Gaussians in turn.
 
     A reference to read, and to test EM against: it stores the plan, and its steps are those of
-    `DifferentiableGaussianMixture` without ``reg_covar``.
+    `skgmmot.DifferentiableGaussianMixture` without ``reg_covar``.
 
     Parameters
     ----------

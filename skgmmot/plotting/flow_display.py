@@ -75,7 +75,7 @@ class FlowDisplay:
         Parameters
         ----------
         flow : MixtureFlow
-            As `mixture_flow` returns it, with ``keep_path=True`` if paths are to be drawn.
+            As `skgmmot.mixture_flow` returns it, with ``keep_path=True`` if paths are to be drawn.
         X : array-like of shape (n_samples, n_features), default=None
             Where the points started, for a flow without its path: straight lines are drawn.
         target : mixture or list of mixtures, default=None

@@ -93,7 +93,7 @@ class SimplexDisplay:
         Parameters
         ----------
         flow : MixtureFlow
-            As `mixture_flow` returns it with ``keep_path=True``.
+            As `skgmmot.mixture_flow` returns it with ``keep_path=True``.
         order : sequence of int or callable, default=None
             Which component comes first, second, …, since EM numbers them as it likes. None: as
             they are. A function of the mixture is asked at every step: a flow with

@@ -68,7 +68,7 @@ class TransportDisplay:
         Parameters
         ----------
         transport : MixtureTransport
-            As `mixture_transport` returns it.
+            As `skgmmot.mixture_transport` returns it.
         feature_names : sequence of str, default=None
             None numbers the features.
         ax : matplotlib Axes, default=None
@@ -98,7 +98,7 @@ class TransportDisplay:
         source, target : MixtureParameters, tuple (weights, means, covariances) or fitted estimator
             Of as many features.
         reg, reg_m
-            As for `mixture_transport`.
+            As for `skgmmot.mixture_transport`.
         feature_names : sequence of str, default=None
             None numbers the features.
         ax : matplotlib Axes, default=None

@@ -47,7 +47,7 @@ class MixtureTransport:
     value : float
         The squared distance, MW2², or its entropic or unbalanced variant.
     distance : float
-        The distance MW2, or its variant: the square root of `value`, also where that underflows.
+        The distance MW2, or its variant: the square root of ``value``, also where that underflows.
     plan : ndarray of shape (K, L)
         Mass moved from component k of the source to component l of the target.
     cost_matrix : ndarray of shape (K, L)
@@ -86,7 +86,7 @@ class MixtureTransport:
     reg_m: tuple = BALANCED
 
     def gradient(self, wrt="source"):
-        """Gradient of `value` with respect to the parameters of one of the mixtures.
+        """Gradient of ``value`` with respect to the parameters of one of the mixtures.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class MixtureTransport:
         Notes
         -----
         Where several potentials are optimal (when the mass of some components of the source
-        equals that of some of the target) `value` has a kink in the weights, and the
+        equals that of some of the target) ``value`` has a kink in the weights, and the
         gradient of the weights is one of its subgradients.
         """
         if wrt not in _SIDES:
