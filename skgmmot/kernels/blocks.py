@@ -13,6 +13,7 @@ beyond the tile.
 """
 
 import numpy as np
+from numba.extending import register_jitable
 
 from .compilation import inner
 from .elementary import exp, log
@@ -23,6 +24,12 @@ PAIR = 2  # and components to one of this
 ALIGNMENT = 8  # in float64: a cache line, the widest vector there is
 # Rows a power of two apart would compete for the same few lines of the cache.
 ROW_LENGTH = BLOCK + ALIGNMENT
+
+
+@register_jitable
+def padded(size, tile):
+    """The next multiple of a tile."""
+    return -(-size // tile) * tile
 
 
 @inner

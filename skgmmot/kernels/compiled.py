@@ -5,19 +5,22 @@ The log densities of the first ``n_near`` components are evaluated about one com
 (the matrix way: all at once), those of the others, for which there are ``factors``, about their own
 means (the centered way: slower, and as accurate as the data allow).
 
-Coefficients, and sums like them, have rows for the former, rows of padding up to whole pairs, and
-rows for the latter. Of points, the first is the common one, and the others follow.
+Coefficients, and sums like them, have rows for the former, rows of padding up to whole pairs (or
+tiles, where there are both), and rows for the latter. Of points, the first is the common one, and
+the others follow.
 """
 
 import numpy as np
 
 from .blocks import (
     BLOCK,
+    PAIR,
     aligned,
     centered_logits,
     linear_forms,
     load_rows,
     load_weights,
+    padded,
     row_of,
     single_sums,
     softmax,
@@ -26,7 +29,7 @@ from .blocks import (
 from .compilation import inner, kernel
 from .elementary import log
 from .large import is_large, kept_products, large_logits, large_sums, n_rows_for
-from .pruned import gathered, narrowed, padded, range_of, scatter
+from .pruned import gathered, narrowed, range_of, scatter
 
 _TINY = np.finfo(np.float64).tiny
 
@@ -121,7 +124,8 @@ def statistics(
                     active[listed], cuts[listed], gamma, kept[listed], certificate[segment], chosen
                 )
                 n_own = members.size
-                gamma, part = room[: padded(n_own)], own_sums[: padded(n_own)]
+                n_rows = padded(n_own, PAIR)
+                gamma, part = room[:n_rows], own_sums[:n_rows]
                 part[:] = 0.0
             load_weights(sample_weight, start, n_samples, weight)
             softmax(n_own, gamma.shape[0] - n_apart, weight, gamma, log_density)

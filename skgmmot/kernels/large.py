@@ -39,7 +39,7 @@ def n_rows_for(n_features):
     """How many rows of a block the kernels need; with many features for Z, Z γ, and a panel."""
     if n_features < LARGE:
         return n_features + 2
-    return n_features + 2 + 2 * n_features + PANEL
+    return 3 * n_features + 2 + PANEL
 
 
 @inner
@@ -53,21 +53,15 @@ def n_rows_to_keep(n_features, n_components):
 @inner
 def _parts(n_features, rows):
     """What `n_rows_for` counts: the block, Z, Z γ and a panel."""
-    first, size = n_features + 2, n_features
-    return (
-        rows[1 : 1 + n_features],
-        rows[first : first + size],
-        rows[first + size : first + 2 * size],
-        rows[first + 2 * size : first + 2 * size + PANEL],
-    )
+    first, second, third = n_features + 2, 2 * n_features + 2, 3 * n_features + 2
+    return rows[1 : 1 + n_features], rows[first:second], rows[second:third], rows[third:][:PANEL]
 
 
 @inner
 def kept_products(n_features, k, rows):
     """Y and V of component k; without rows where there is no room."""
-    size = n_features
-    first = n_rows_for(n_features) + 2 * k * size
-    return rows[first : first + size], rows[first + size : first + 2 * size]
+    first = n_rows_for(n_features) + 2 * k * n_features
+    return rows[first:][:n_features], rows[first + n_features :][:n_features]
 
 
 @inner

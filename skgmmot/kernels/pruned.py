@@ -29,7 +29,7 @@ import math
 
 import numpy as np
 
-from .blocks import BLOCK, PAIR, TILE, aligned
+from .blocks import BLOCK, PAIR, TILE, aligned, padded
 from .compilation import inner, kernel
 from .elementary import exp, log
 
@@ -45,15 +45,9 @@ def range_of(start, starts):
 
 
 @inner
-def padded(size):
-    """The next number of whole pairs."""
-    return -(-size // PAIR) * PAIR
-
-
-@inner
 def gathered(coefficients, members, room):
     """The members' coefficients, padded to whole pairs with zeros."""
-    size = padded(members.size)
+    size = padded(members.size, PAIR)
     for j in range(members.size):
         room[j] = coefficients[members[j]]
     room[members.size : size] = 0.0

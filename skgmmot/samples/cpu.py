@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..kernels import compiled, compiled_derivatives
-from ..kernels.blocks import BLOCK, PAIR, TILE
+from ..kernels.blocks import BLOCK, PAIR, TILE, padded
 from ..kernels.large import LARGE
 from ..numerics.threads import one_blas_thread, run
 from .interface import NOBODY, DataCotangent, Overlaps, Statistics, Summary
@@ -36,11 +36,6 @@ def _read_only(array):
     return view
 
 
-def _padded_size(size, tile=TILE):
-    """The next multiple of a register tile."""
-    return -(-size // tile) * tile
-
-
 class _Layout:
     """How the kernels want what belongs to the components of some logits (`kernels.compiled`)."""
 
@@ -48,8 +43,8 @@ class _Layout:
         self.size, self.apart, n_apart = size, apart, len(apart)
         self.n_near = n_components - n_apart
         # where some go apart, `pull_back` takes the others by themselves
-        self.n_padded = _padded_size(self.n_near, TILE if n_apart else PAIR)
-        self.shape = self.n_padded + n_apart, _padded_size(size)
+        self.n_padded = padded(self.n_near, TILE if n_apart else PAIR)
+        self.shape = self.n_padded + n_apart, padded(size, TILE)
         self.order = None  # of the components, if not as they are
         if 0 < n_apart < n_components:
             self.order = np.concatenate([self._near(), self.apart])
@@ -100,7 +95,7 @@ def _layout_of_near(n_components, size):
 @lru_cache(maxsize=256)
 def _pairs_of(features):
     """The pairs of rows of some features, padded to whole tiles."""
-    pairs = np.zeros((2, _padded_size(features.size)), dtype=np.int64)
+    pairs = np.zeros((2, padded(features.size, TILE)), dtype=np.int64)
     pairs[:, : features.size] = features.pairs
     return _read_only(pairs)
 
@@ -268,8 +263,8 @@ class CpuSamples:
         if rows > 1:  # a point for each component, and none in common
             reference = np.concatenate([np.zeros((1, reference.shape[1])), reference])
         else:
-            rows = _padded_size(n_components, PAIR)
-        shape = rows, _padded_size(features.size)
+            rows = padded(n_components, PAIR)
+        shape = rows, padded(features.size, TILE)
         arguments = (responsibilities, reference, _pairs_of(features), features.has_squared_norm)
         (sums,) = self._each_segment(
             shape,

@@ -3,12 +3,15 @@
 import naive
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from skgmmot.em.em_map import EMMap
 from skgmmot.families import FAMILIES
 from skgmmot.families.base import Family
+from skgmmot.kernels import compiled
 from skgmmot.kernels.blocks import BLOCK
 from skgmmot.kernels.large import LARGE
+from skgmmot.numerics.threads import thread_pools
 from skgmmot.parameters import MixtureParameters
 from skgmmot.samples.cpu import CpuSamples
 from skgmmot.samples.interface import DataCotangent, DataTangent
@@ -250,3 +253,23 @@ def test_far_rows_leave_the_rest_of_a_block_out():
     sums, log_likelihood = samples.statistics(FULL.natural(theta, None))
     assert sums[0, 0] == 3 and not sums[0, 1:].any()
     assert log_likelihood == pytest.approx(-1.5 * LARGE * np.log(2 * np.pi), rel=1e-14)
+
+
+def test_blas_has_one_thread_while_kernels_call_it(monkeypatch):
+    case, own, seen = Case(SITUATIONS[2]), compiled.statistics, []
+
+    def n_threads():
+        return {
+            library.num_threads
+            for library in thread_pools().select(user_api="blas").lib_controllers
+        }
+
+    def watched(*arguments):
+        seen.append(n_threads())
+        own(*arguments)
+
+    monkeypatch.setattr(compiled, "statistics", watched)
+    with threadpool_limits(2, "blas"):
+        case.samples.statistics(case.logits)
+        assert n_threads() == {2}
+    assert seen == [{1}]

@@ -11,6 +11,18 @@ MUTANTS = {
     ],
     "samples/cpu.py": [
         (
+            "pairs where the pull-back takes fours",
+            "TILE if n_apart else PAIR",
+            "PAIR",
+            "samples/test_cpu_derivatives.py -k vjp",
+        ),
+        (
+            "BLAS keeps its threads",
+            "one_blas_thread() if self.shape[1] >= LARGE else nullcontext()",
+            "nullcontext()",
+            "kernels/test_large.py -k one_thread",
+        ),
+        (
             "weights of the chosen rows left out",
             "weight = None if self.sample_weight is None else self.sample_weight[index]",
             "weight = None",
