@@ -11,13 +11,26 @@ step of ours has: of one multiply-add for each feature, component and sample in 
 """
 
 import time
+from dataclasses import replace
 
 import numpy as np
-from _report import Table, arguments, clusters, heading, medians, ours_and_peer, step_timer, verdict
+from _report import (
+    Table,
+    arguments,
+    clusters,
+    heading,
+    medians,
+    ours_and_peer,
+    quiet_fit,
+    step_timer,
+    verdict,
+)
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
+from skgmmot.em.em_map import EMMap
 from skgmmot.families import FAMILIES
+from skgmmot.numerics.threads import effective_n_threads
 
 CASES = [  # covariance type, n, d, K, least ratio
     ("full", 100_000, 2, 3, 30),
@@ -40,6 +53,34 @@ CASES = [  # covariance type, n, d, K, least ratio
 ]
 DIGITS = (10, 16, 10)  # K, d after PCA, least ratio
 FAR_APART = [("full", 100_000, 2, 3), ("full", 100_000, 8, 8), ("full", 100_000, 30, 30)]
+
+STARVED = [("full", 100_000, 8, 8), ("full", 100_000, 30, 30), ("spherical", 100_000, 30, 30)]
+MOST_STARVED = 1.5  # of the time of a step without
+
+
+def starved_timers(covariance_type, X, n_components):
+    """Times of a step where all is well, and where one component has a single sample."""
+    em_map = EMMap.on(
+        X, covariance_type=covariance_type, reg_covar=1e-6, n_threads=effective_n_threads()
+    )
+    fit, _ = ours_and_peer(X, n_components, covariance_type)
+    well = quiet_fit(fit.set_params(max_iter=5), X).parameters_
+    means, covariances = well.means.copy(), well.covariances.copy()
+    means[0], covariances[0] = X[0], 1e-12 * covariances[0]
+    starved = replace(well, means=means, covariances=covariances)
+
+    def timer(theta):
+        em_map.step(theta)
+
+        def measure():
+            begin = time.perf_counter()
+            for _ in range(5):
+                em_map.step(theta)
+            return (time.perf_counter() - begin) / 5
+
+        return measure
+
+    return timer(well), timer(starved)
 
 
 def product_rate(size=1024, repeats=5):
@@ -89,6 +130,15 @@ def main():
         case = f"{covariance_type} n={n_samples} d={n_features} K={n_components}"
         X = clusters(n_samples, n_features, n_components, separation=1e6)
         compare(case, X, n_components, covariance_type, None, repeats=3)
+
+    print(f"one of the components starved, at most {MOST_STARVED} times as long:")
+    for covariance_type, n_samples, n_features, n_components in STARVED:
+        X = clusters(n_samples, n_features, n_components, separation=1.0)
+        timers = starved_timers(covariance_type, X, n_components)
+        well, starved = medians(*timers, repeats=3 if quick else 9)
+        ratio = starved / well
+        told = verdict(ratio, MOST_STARVED, at_most=True)
+        print(f"{covariance_type} d={n_features} K={n_components}: {ratio:.2f} {told}")
 
 
 if __name__ == "__main__":
