@@ -2,8 +2,9 @@
 EM in fewer steps
 =================
 
-Where clusters overlap, EM needs thousands of steps to settle. Two ways to the same fixed point are
-shorter: Anderson mixing, and a Newton-Krylov method that uses the exact derivative of an EM step.
+Where clusters overlap, EM needs thousands of steps to settle. Three ways to a fixed point are
+shorter: Anderson mixing, a Newton-Krylov method that uses the exact derivative of an EM step, and
+L-BFGS, which learns that derivative from the steps it makes.
 This example follows the residual, the scaled size of F(θ) - θ, over all passes that they make over
 the data: steps, refused moves, and products with the derivative.
 """
@@ -22,7 +23,7 @@ from skgmmot.em.em_map import EMMap
 from skgmmot.em.solvers import SOLVERS
 
 clouds = [(500, 2, 3, 1.5, 1), (2000, 3, 5, 3.0, 2), (5000, 2, 6, 2.5, 3)]  # n, d, K, std, seed
-methods = {"plain EM": None, "Anderson": "anderson", "Newton-Krylov": "newton"}
+methods = {"plain EM": None, "Anderson": "anderson", "Newton-Krylov": "newton", "L-BFGS": "lbfgs"}
 
 
 def start(n, d, K, std, seed):
@@ -36,7 +37,7 @@ def start(n, d, K, std, seed):
 # %%
 # The residual, pass by pass
 # --------------------------
-# `skgmmot.DifferentiableGaussianMixture` runs the same loop behind ``acceleration="newton"``. Here
+# `skgmmot.DifferentiableGaussianMixture` runs the same loop behind ``acceleration="lbfgs"``. Here
 # it is written out, to look at every θ on the way.
 
 
@@ -63,7 +64,7 @@ for cloud, axis in zip(clouds, axes, strict=True):
             f"  {name:>13}: residual below 1e-8 after {needed} passes, mean log-likelihood "
             f"{bounds[-1]:.9f}, smallest gain {np.diff(bounds).min():.0e}"
         )
-    axis.axvline(20, color="black", linewidth=0.5, linestyle=":")
+    axis.axvline(10, color="black", linewidth=0.5, linestyle=":")
     axis.axhline(1e-8, color="black", linewidth=0.5)
     axis.set_title(f"n = {cloud[0]}, d = {cloud[1]}, K = {cloud[2]}")
     axis.set_xlabel("passes over the data")
@@ -72,6 +73,7 @@ axes[0].set_ylabel("residual")
 figure.savefig("acceleration.png", dpi=100)
 
 # %%
-# All three end at the same maximum, and none loses likelihood on its way, but for rounding. The
-# first 20 steps (dotted line) are the same: an easy fit is done by then.
+# None loses likelihood on its way, but for rounding. On the first two clouds all end at the same
+# maximum; on the third L-BFGS finds another, 7e-5 lower. The first 10 steps (dotted line) are the
+# same: an easy fit is done by then.
 plt.show()

@@ -4,6 +4,8 @@ All ways but ``random`` say which component each of some chosen rows belongs to;
 (`families.base.Family.maximize`) makes parameters of that, as scikit-learn does.
 """
 
+import warnings
+
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils.random import sample_without_replacement
@@ -17,6 +19,8 @@ from .data import second_moment
 # Offsets this many times larger than the extent of the data hide it in squares about the origin.
 _FAR = 1e3
 _LOST = 1e-12  # eigenvalue of a correlation
+_STARTS_OF_KMEANS = 10  # on a part of the rows …
+_ROWS_OF_A_CLUSTER = 50  # … that holds so many of each, or there are fewer
 
 
 def initial_parameters(
@@ -59,10 +63,13 @@ def _some_samples(em_map, n_components, init_size, random_state):
 def _from_kmeans(em_map, n_components, init_size, random_state):
     samples = _some_samples(em_map, n_components, init_size, random_state)
     X, weight = samples.rows()
-    kmeans = KMeans(n_components, n_init=1, random_state=random_state)
+    seeds = "k-means++"
     # A team of OpenMP threads, once made, hangs in a forked child; one thread makes no team. And
     # threads of BLAS would go on spinning for a while where our own threads should run.
     with one_blas_thread("openmp"):
+        if samples is not em_map.samples:
+            seeds = _best_seeds(X, weight, n_components, random_state)
+        kmeans = KMeans(n_components, init=seeds, n_init=1, random_state=random_state)
         kmeans.fit(X, sample_weight=weight)
 
     def one_hot(part):
@@ -70,6 +77,24 @@ def _from_kmeans(em_map, n_components, init_size, random_state):
 
     centers = kmeans.cluster_centers_.astype(np.float64)
     return _maximized(em_map, samples, one_hot, centers, n_components)
+
+
+def _best_seeds(X, weight, n_components, random_state):
+    """Centers of the best of several k-means on a part of the rows; together as long as one on all.
+
+    One k-means often ends with two centers in a cluster and one between two others, where EM needs
+    hundreds of steps to find no more than that.
+    """
+    stride = min(_STARTS_OF_KMEANS, len(X) // (_ROWS_OF_A_CLUSTER * n_components))
+    if stride < 2:
+        return "k-means++"
+    part = slice(None, None, stride)
+    kmeans = KMeans(n_components, n_init=stride, random_state=random_state)
+    with warnings.catch_warnings():
+        # the k-means that follows tells of fewer rows that differ than centers
+        warnings.simplefilter("ignore")
+        kmeans.fit(X[part], sample_weight=None if weight is None else weight[part])
+    return kmeans.cluster_centers_
 
 
 def _from_seeds(em_map, samples, rows):

@@ -54,8 +54,8 @@ class DifferentiableGaussianMixture(
         How to initialize, as in scikit-learn.
     init_size : int or None, default=20_000
         k-means and k-means++ look at this many random rows, because on large data they would
-        take longer than EM. None: at all rows. Up to this many rows the initialization is
-        scikit-learn's own.
+        take longer than EM; k-means begins from the best of several on a part of them. None: at
+        all rows. Up to this many rows the initialization is scikit-learn's own.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -74,14 +74,14 @@ class DifferentiableGaussianMixture(
         where they start: EM as balanced entropic transport. With ``fixed_weights`` it is Sinkhorn
         EM (Mena et al. 2020), which keeps components that EM would lose. A step takes several
         passes over the data more. Prediction is that of the mixture.
-    acceleration : {"auto", None, "anderson", "newton"}, default="auto"
-        ``newton`` (Newton-Krylov in a trust region, with exact derivatives) and ``anderson``
-        (Anderson mixing) take far fewer passes over the data where EM is slow, because
-        components overlap. Both begin after 20 plain steps, and refuse moves that lose
-        likelihood. ``auto`` is plain EM that becomes ``newton`` where, from the tenth step on,
-        its gains promise more than 30 steps more. None: plain EM, whose iterates are those of
-        scikit-learn, and the only one that can be unrolled; the others may climb to another
-        maximum.
+    acceleration : {"auto", None, "anderson", "lbfgs", "newton"}, default="auto"
+        ``lbfgs`` (quasi-Newton), ``newton`` (Newton-Krylov, with exact derivatives), both in a
+        trust region, and ``anderson`` (Anderson mixing) take far fewer passes over the data where
+        EM is slow, because components overlap. They begin after 10 plain steps, and refuse moves
+        that lose likelihood. ``auto`` is plain EM that becomes ``lbfgs`` where, from the tenth
+        step on, its gains promise more than 30 steps more. None: plain EM, whose iterates are
+        those of scikit-learn, and the only one that can be unrolled; the others may climb to
+        another maximum.
     anderson_depth : int, default=10
         Number of steps that ``anderson`` looks back on.
     random_state : int, RandomState instance or None, default=None
@@ -171,7 +171,7 @@ class DifferentiableGaussianMixture(
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
-        "acceleration": [StrOptions({"auto", "anderson", "newton"}), None],
+        "acceleration": [StrOptions({"auto", "anderson", "lbfgs", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
         "keep_path": ["boolean"],
     }

@@ -25,7 +25,7 @@ CASES = [
     ((5000, 2, 6, 2.5, 3), 20.0, 100.0),
 ]
 EASY = [(500, 2, 3), (5000, 2, 6), (100_000, 3, 5)]
-OPTIONS = [None, "anderson", "newton"]
+OPTIONS = [None, "anderson", "newton", "lbfgs"]
 LARGEST_OVERHEAD = 1.05
 TO_THE_END = {"tol": 1.0, "residual_tol": 1e-8, "max_iter": 20_000}
 

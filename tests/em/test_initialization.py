@@ -218,6 +218,67 @@ def test_init_size_below_the_number_of_components_is_raised_to_it(init_params, r
     assert theta.means.shape == (4, 3)
 
 
+def test_kmeans_on_some_rows_is_the_best_of_several():
+    """Thirty clusters in as many dimensions, of which one k-means often misses one."""
+    rng = np.random.default_rng(0)
+    centers = rng.uniform(-10.0, 10.0, size=(30, 30))
+    X = centers[rng.integers(30, size=16_000)] + 2.0 * rng.normal(size=(16_000, 30))
+
+    def n_missed(theta):
+        distances = np.linalg.norm(centers[:, None] - theta.means, axis=2)
+        return (distances.min(axis=1) > 5.0).sum()
+
+    several, single = (
+        [n_missed(start(X, "diag", "kmeans", init_size=size, seed=s, K=30)) for s in range(6)]
+        for size in (15_000, None)
+    )
+    assert sum(several) == 0 < 2 < sum(single)
+
+
+def test_several_kmeans_take_as_long_as_one(monkeypatch):
+    seen = []
+    fit = KMeans.fit
+
+    def noted(self, X, y=None, sample_weight=None):
+        seen.append((len(X), self.n_init, None if sample_weight is None else len(sample_weight)))
+        return fit(self, X, sample_weight=sample_weight)
+
+    monkeypatch.setattr(KMeans, "fit", noted)
+    X = samples(4000)
+    start(X, "full", "kmeans", init_size=3000, K=4)
+    start(X, "full", "kmeans", init_size=3000, K=20, weight=np.ones(4000))
+    start(X, "full", "kmeans", init_size=3000, K=40)  # too few rows of each to do without some
+    start(X, "full", "kmeans", init_size=4000, K=4)
+    assert seen == [
+        (300, 10, None),
+        (3000, 1, None),
+        (1000, 3, 1000),
+        (3000, 1, 3000),
+        (3000, 1, None),
+        (4000, 1, None),
+    ]
+
+
+def test_weights_choose_among_several_kmeans():
+    """Three clusters, of which one has no weight: both centers are in the others."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(3, size=2000)
+    X = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 1000.0]])[label] + rng.normal(size=(2000, 2))
+    weight = np.where(label == 2, 1e-12, 1.0)
+    theta = start(X, "full", "kmeans", weight=weight, init_size=1500, K=2)
+    assert theta.means[:, 1].max() < 1.0
+    assert abs(theta.means[0, 0] - theta.means[1, 0]) > 9.0
+
+
+def test_a_part_with_fewer_rows_that_differ_than_centers():
+    """The last k-means finds the others, and nothing warns."""
+    X = np.zeros((1000, 2))
+    X[[123, 456, 789]] = [[5.0, 0.0], [0.0, 5.0], [5.0, 5.0]]
+    weight = np.ones(1000)
+    theta = start(X, "spherical", "kmeans", weight=weight, init_size=999, K=2)
+    assert np.isfinite(theta.means).all() and len(np.unique(theta.means, axis=0)) == 2
+
+
 @pytest.mark.parametrize("init_params", ["random", "random_from_data"])
 def test_other_ways_look_at_all_rows(init_params):
     X = samples()

@@ -1,7 +1,7 @@
 """Mutants of EM: its map, its solvers, its derivatives."""
 
 MUTANTS = {
-    "em/solvers.py": [
+    "em/moves.py": [
         (
             "retracted weights do not sum to one",
             "        weights = weights / weights.sum()",
@@ -22,14 +22,14 @@ MUTANTS = {
         ),
         (
             "every move accepted",
-            "if gain >= -_rounding(step):",
+            "if gain >= -rounding(step):",
             "if gain > -np.inf:",
             "em/test_solvers.py -k fall",
         ),
         (
             "one plain step fewer",
-            "_WARM_UP = 20",
-            "_WARM_UP = 19",
+            "_WARM_UP = 10",
+            "_WARM_UP = 9",
             "em/test_solvers.py -k first_steps",
         ),
         (
@@ -39,17 +39,77 @@ MUTANTS = {
             "em/test_solvers.py -k regularized",
         ),
         (
-            "conjugate gradients take the last passes",
-            "max_iter=min(residual.size, n_left - 2)",
-            "max_iter=min(residual.size, n_left)",
-            "em/test_solvers.py -k passes_are_limited",
-        ),
-        (
             "accepted moves counted twice",
             "            self.n_extra -= 1  # its EM step is the next one",
             "            pass",
             "em/test_solvers.py -k every_pass",
         ),
+    ],
+    "em/lbfgs.py": [
+        (
+            "pairs with the wrong sign",
+            "y = before - residual",
+            "y = residual - before",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "second recursion left out",
+            "v = v + (share - y @ v / curvature) * s",
+            "v = v + share * s",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "oldest pairs never forgotten",
+            "self._pairs[1 - depth :]",
+            "self._pairs",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "pairs kept in spite of their size",
+            "max(_LEAST_PAIRS, min(_DEPTH, _LARGEST_MEMORY // (2 * s.nbytes)))",
+            "_DEPTH",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "misleading pairs kept",
+            "        del self._pairs[:-1]\n",
+            "",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "pairs of negative curvature kept",
+            "if curvature > _LEAST_CURVATURE * square:",
+            "if True:",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "region never shrinks",
+            "self._radius = 0.25 * part * length",
+            "pass",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "region never grows",
+            "self._radius = min(2.0 * self._radius, LARGEST_MOVE)",
+            "pass",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "a moved step is learned as a plain one",
+            "self._last = part * vector, residual",
+            "pass",
+            "em/test_lbfgs.py",
+        ),
+    ],
+    "em/newton.py": [
+        (
+            "conjugate gradients take the last passes",
+            "max_iter=min(residual.size, n_left - 2)",
+            "max_iter=min(residual.size, n_left)",
+            "em/test_solvers.py -k passes_are_limited",
+        ),
+    ],
+    "em/anderson.py": [
         (
             "mixing of iterates left out",
             "residual - (theta_steps + residual_steps) @ mixing",
@@ -272,9 +332,33 @@ MUTANTS = {
         ),
         (
             "k-means without weights",
-            "kmeans.fit(X, sample_weight=weight)",
-            "kmeans.fit(X)",
+            "        kmeans.fit(X, sample_weight=weight)",
+            "        kmeans.fit(X)",
             "em/test_initialization.py -k kmeans_with_weights",
+        ),
+        (
+            "a single k-means on some rows",
+            "    if stride < 2:",
+            "    if True:",
+            "em/test_initialization.py -k several",
+        ),
+        (
+            "as many k-means for any number of components",
+            "min(_STARTS_OF_KMEANS, len(X) // (_ROWS_OF_A_CLUSTER * n_components))",
+            "_STARTS_OF_KMEANS",
+            "em/test_initialization.py -k several",
+        ),
+        (
+            "parts without their weights",
+            "sample_weight=None if weight is None else weight[part]",
+            "sample_weight=None",
+            "em/test_initialization.py -k several",
+        ),
+        (
+            "part of the rows warns of itself",
+            'warnings.simplefilter("ignore")',
+            "pass",
+            "em/test_initialization.py -k differ",
         ),
         (
             "moment of seeds without weights",

@@ -1,0 +1,79 @@
+"""L-BFGS: a quasi-Newton method that learns A = I - J from the steps that are made.
+
+A step s changes the residual by -y, with y ≈ A s. From the last pairs (s, y) two recursions make
+v = H r with H ≈ A⁻¹ (Nocedal 1980; Nocedal and Wright 2006, Algorithm 7.4), beginning with the
+identity, which is EM itself: where EM is fast it is left alone (Jamshidian and Jennrich 1997). A
+pass over the data makes a move and teaches the next one.
+
+Each pair stays in the Fisher coordinates in which it was found. They are orthonormal frames of the
+tangent spaces, so that is a vector transport without distortion (Huang, Gallivan, Absil 2015).
+
+Steps end at the border of a trust region that follows the ratio of the gain to that of the model,
+t ⟨r, v⟩ - ½ t² ⟨r, v⟩ for t v. A pair without curvature says nothing of where a maximum lies.
+"""
+
+import numpy as np
+
+from .moves import LARGEST_MOVE, Safeguarded, rounding
+
+_DEPTH = 20  # pairs that are kept …
+_LARGEST_MEMORY = 2**26  # … or as many as these bytes hold
+_LEAST_PAIRS = 3
+_LEAST_CURVATURE = 1e-4  # ⟨s, y⟩ / ⟨s, s⟩
+_FIRST_RADIUS = 0.1
+_TRIES = 2  # of a move, in a smaller region the second time
+
+
+class LBFGS(Safeguarded):
+    """Limited-memory BFGS in a trust region."""
+
+    def __init__(self):
+        super().__init__()
+        self._radius = _FIRST_RADIUS
+        self._pairs = []
+        self._last = None  # the last step, and the residual before it
+
+    def accelerated(self, em_map, step, coordinates, residual, n_left):
+        self._learn(residual)
+        self._last = residual, residual  # a plain step, if no other is made
+        if not self._pairs:
+            return None
+        vector = _direction(self._pairs, residual)
+        slope, length = residual @ vector, np.linalg.norm(vector)
+        for _ in range(_TRIES):
+            # EM's own step is never too long
+            part = min(1.0, max(self._radius, np.linalg.norm(residual)) / length)
+            predicted = (part - 0.5 * part * part) * slope
+            gain, *moved = self.try_move(em_map, step, coordinates, part * vector)
+            if predicted > 10 * rounding(step):  # else the ratio is one of rounding errors
+                if gain < 0.25 * predicted:
+                    self._radius = 0.25 * part * length
+                elif gain > 0.75 * predicted and part < 1.0:
+                    self._radius = min(2.0 * self._radius, LARGEST_MOVE)
+            if self.accepts(gain, step):
+                self._last = part * vector, residual
+                return moved
+        del self._pairs[:-1]
+        return None
+
+    def _learn(self, residual):
+        """Keep the pair of the last step, and forget the oldest."""
+        if self._last is None:
+            return
+        s, before = self._last
+        y = before - residual
+        curvature, square = s @ y, s @ s
+        if curvature > _LEAST_CURVATURE * square:
+            depth = max(_LEAST_PAIRS, min(_DEPTH, _LARGEST_MEMORY // (2 * s.nbytes)))
+            self._pairs = [*self._pairs[1 - depth :], (s, y, curvature)]
+
+
+def _direction(pairs, residual):
+    """H r."""
+    v, shares = residual, []
+    for s, y, curvature in reversed(pairs):
+        shares.append(s @ v / curvature)
+        v = v - shares[-1] * y
+    for (s, y, curvature), share in zip(pairs, reversed(shares), strict=True):
+        v = v + (share - y @ v / curvature) * s
+    return v
