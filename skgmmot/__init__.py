@@ -1,5 +1,6 @@
 """Differentiable and comparable Gaussian mixtures for scikit-learn."""
 
+from .about import __version__ as __version__
 from .estimators.coupled import CoupledGMMFitter
 from .estimators.mixture import DifferentiableGaussianMixture
 from .functions.barycenter import mixture_barycenter
@@ -9,8 +10,6 @@ from .functions.mixture_transport import mixture_transport
 from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
 from .parameters import MixtureParameters
 from .results.transport_result import MixtureTransport
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "CoupledGMMFitter",

@@ -41,6 +41,7 @@ ROOMS = {
         "parameters",
     },
     "estimators": {
+        "about",
         "results",
         "coupling",
         "em",
@@ -61,6 +62,7 @@ ROOMS = {
     "kernels": set(),
     "numerics": set(),
     "parameters": set(),
+    "about": set(),
 }
 # Of the samples, families see only the interface; and of the kernels, small matrices.
 NARROWER = {

@@ -8,6 +8,7 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils._param_validation import HasMethods
 
 from ..checks import EM_CONSTRAINTS, Interval, checked_rows, checked_weights
+from ..coupling.objective import CoupledState
 from ..parameters import MixtureParameters
 from .callbacks import CallbackSupportMixin
 from .coupled_derivatives import DifferentiableCoupledFit
@@ -15,6 +16,7 @@ from .coupled_fit import CoupledFit
 from .coupled_prediction import CoupledDensity
 from .coupled_starts import Cloud, pooled
 from .domains import two_domains
+from .manners import PackageManners
 from .state import keeping_last_fit, warn_of
 
 # The labels of source and target after `fit_pair`: skada's.
@@ -22,6 +24,7 @@ _PAIR_DOMAINS = (1, -1)
 
 
 class CoupledGMMFitter(
+    PackageManners,
     CallbackSupportMixin,
     CoupledFit,
     DifferentiableCoupledFit,
@@ -169,6 +172,7 @@ class CoupledGMMFitter(
         "mw2_", "reweighting_", "domains_", "converged_", "n_iter_", "residual_",
         "_fitted_as_pair", "_state", "_target_is_frozen",
     )  # fmt: skip
+    _as_dict = {"_state": CoupledState}
 
     def __init__(
         self,

@@ -15,12 +15,20 @@ from ..samples import samples_of
 from .callbacks import CallbackSupportMixin
 from .derivatives import DifferentiableFit
 from .em_options import em_map_of, fit_by_em, stopping_of
+from .manners import PackageManners
 from .prediction import MixtureDensity
+from .sklearn_exchange import SklearnExchange
 from .state import forget_fit, keeping_last_fit, warn_of
 
 
 class DifferentiableGaussianMixture(
-    CallbackSupportMixin, DifferentiableFit, MixtureDensity, DensityMixin, BaseEstimator
+    PackageManners,
+    CallbackSupportMixin,
+    DifferentiableFit,
+    SklearnExchange,
+    MixtureDensity,
+    DensityMixin,
+    BaseEstimator,
 ):
     """Gaussian mixture fitted by EM, with gradients with respect to the data.
 
@@ -180,6 +188,7 @@ class DifferentiableGaussianMixture(
         "converged_", "n_iter_", "n_evaluations_", "lower_bound_", "lower_bounds_",
         "marginal_error_", "residual_", "_fitted_type", "_record",
     )  # fmt: skip
+    _as_dict = {"_record": FitRecord}
 
     def __init__(
         self,
