@@ -6,6 +6,7 @@ import pytest
 
 import skgmmot
 import skgmmot.entropic
+import skgmmot.metrics
 import skgmmot.plotting
 
 DOC = Path(__file__).parents[1] / "doc"
@@ -43,7 +44,7 @@ one is named, two is mentioned.
     assert documented_names(source) == {"package.one", "package.inner.two"}
 
 
-MODULES = [skgmmot, skgmmot.plotting, skgmmot.entropic]
+MODULES = [skgmmot, skgmmot.metrics, skgmmot.plotting, skgmmot.entropic]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

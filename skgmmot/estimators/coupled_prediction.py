@@ -5,6 +5,7 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_real, checked_rows, checked_weights, counted
+from ..em.densities import completed_log_density, log_density
 from ..results.transport_result import transport_between
 from .domains import rows_of_source, two_domains
 from .state import warn_of
@@ -174,7 +175,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
         return float(np.mean([mean for mean, *_ in likelihoods]))
 
-    def _log_likelihoods(self, X, y, sample_domain, sample_weight):
+    def _log_likelihoods(self, X, y, sample_domain, sample_weight, density=log_density):
         """Mean log-likelihood and sum of weights of each domain that is there."""
         if sample_domain is None:
             X, is_source = self._checked(X, y, name="y")
@@ -185,7 +186,9 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             checked_weights(sample_weight, X)
             weight = as_real(sample_weight, "sample_weight")  # as counts
         return [
-            mixture._log_likelihood(X[rows], None if weight is None else weight[rows])
+            mixture._log_likelihood(
+                X[rows], None if weight is None else weight[rows], density=density
+            )
             for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True)
             if (rows if weight is None else rows & (weight > 0)).any()
         ]
@@ -231,10 +234,30 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         log_likelihood, total = self._total(X, y, sample_domain, sample_weight)
         return -2 * log_likelihood + np.log(total) * self._n_parameters()
 
-    def _total(self, X, y, sample_domain, sample_weight):
+    def icl(self, X, y=None, *, sample_domain=None, sample_weight=None):
+        """Integrated completed likelihood criterion of both mixtures; the lower the better.
+
+        `bic` plus twice the entropy of the responsibilities, of each row under the mixture of its
+        own domain: see `DifferentiableGaussianMixture.icl`.
+
+        Parameters
+        ----------
+        X, y, sample_domain, sample_weight
+            As in `score`, but the domains are needed.
+
+        Returns
+        -------
+        icl : float
+        """
+        completed, total = self._total(
+            X, y, sample_domain, sample_weight, density=completed_log_density
+        )
+        return -2 * completed + np.log(total) * self._n_parameters()
+
+    def _total(self, X, y, sample_domain, sample_weight, density=log_density):
         check_is_fitted(self)
         two_domains(sample_domain, y, X)
-        likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
+        likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight, density)
         if len(likelihoods) < 2:
             raise ValueError(
                 "sample_weight: at least one weight of each domain must be positive. For one "
