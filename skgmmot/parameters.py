@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .reprs import count, html_repr, short_repr
+
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureParameters:
     """Weights, means and covariances of a Gaussian mixture, or a (co)tangent of them.
 
@@ -42,6 +44,8 @@ class MixtureParameters:
     >>> import numpy as np
     >>> from skgmmot import MixtureParameters
     >>> parameters = MixtureParameters(np.ones(1), np.zeros((1, 3)), np.ones((1, 3)))
+    >>> parameters
+    <MixtureParameters: 1 component, 3 features, diag>
     >>> parameters.covariance_type
     'diag'
     """
@@ -57,6 +61,20 @@ class MixtureParameters:
 
     def __iter__(self):
         return iter((self.weights, self.means, self.covariances))
+
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        shape, words = np.shape(self.means), []
+        if self.weights is not None or shape:
+            words.append(count(len(self.means if shape else self.weights), "component"))
+        if len(shape) > 1:
+            words.append(count(shape[1], "feature"))
+        if self.covariance_type is not None:
+            words.append(self.covariance_type)
+        parts = zip(("weights", "means", "covariances"), self, strict=True)
+        return ", ".join([*words, *(f"no {name}" for name, part in parts if part is None)])
 
     @property
     def n_components(self):

@@ -41,6 +41,7 @@ ROOMS = {
         "numerics",
         "checks",
         "parameters",
+        "reprs",
     },
     "estimators": {
         "about",
@@ -54,16 +55,17 @@ ROOMS = {
         "checks",
         "parameters",
     },
-    "results": {"em", "transport", "families", "numerics", "checks", "parameters"},
+    "results": {"em", "transport", "families", "numerics", "checks", "parameters", "reprs"},
     "checks": {"families", "parameters"},
     "coupling": {"em", "transport", "families", "numerics", "parameters"},
-    "em": {"families", "samples", "numerics", "parameters"},
+    "em": {"families", "samples", "numerics", "parameters", "reprs"},
     "transport": {"families", "numerics", "parameters"},
     "families": {"samples", "kernels", "numerics", "parameters"},
     "samples": {"kernels", "numerics"},
     "kernels": set(),
     "numerics": set(),
-    "parameters": set(),
+    "parameters": {"reprs"},
+    "reprs": set(),
     "about": set(),
 }
 # Of the samples, families see only the interface; and of the kernels, small matrices.

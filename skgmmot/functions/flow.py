@@ -30,6 +30,7 @@ from ..estimators.mixture import DifferentiableGaussianMixture
 from ..estimators.state import warn_of
 from ..families import family_of
 from ..parameters import MixtureParameters
+from ..reprs import count, html_repr, short_repr
 from ..results.transport_result import transport_between
 from .flow_fits import FlowFits
 
@@ -37,7 +38,7 @@ from .flow_fits import FlowFits
 DECAY, DECAY_OF_SQUARES = 0.9, 0.999
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureFlow:
     """Where points have flowed to, as `mixture_flow` returns it.
 
@@ -69,6 +70,17 @@ class MixtureFlow:
     losses: np.ndarray
     positions: np.ndarray | None = None
     path: list | None = None
+
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        n_points, n_features = self.X.shape
+        return (
+            f"{count(n_points, 'point')} with {count(n_features, 'feature')}, "
+            f"{count(len(self.losses) - 1, 'step')}, "
+            f"loss {self.losses[0]:.6g} to {self.losses[-1]:.6g}"
+        )
 
 
 @validate_params(

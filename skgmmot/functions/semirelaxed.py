@@ -23,6 +23,7 @@ from ..em.em_map import EMMap
 from ..families import FULL, family_of
 from ..numerics.threads import effective_n_threads
 from ..parameters import MixtureParameters
+from ..reprs import count, html_repr, short_repr
 from ..transport.plans import divergence
 
 
@@ -60,6 +61,16 @@ class SemirelaxedTransport:
         values = log_density(em_map, theta)[here]
         self.value = -self.epsilon * float(self.row_sums[here] @ values)
         self._map, self._theta = em_map, theta
+
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        return (
+            f"{count(len(self.row_sums), 'sample')} to "
+            f"{count(self._theta.n_components, 'component')}, "
+            f"value {self.value:.6g}, epsilon {self.epsilon:.6g}"
+        )
 
     @property
     def plan(self):
@@ -143,6 +154,16 @@ class BlockCoordinateStep(NamedTuple):
     after_plan: float
     after_weights: float
     after_gaussians: float
+
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        n_samples, n_components = self.plan.shape
+        return (
+            f"{count(n_samples, 'sample')} to {count(n_components, 'component')}, "
+            f"objective {self.after_gaussians:.6g}"
+        )
 
 
 def block_coordinate_descent(X, mixture, *, n_steps, epsilon=1.0, sample_weight=None):

@@ -25,6 +25,7 @@ from ..em.em_map import EMMap
 from ..families import family_of
 from ..families.covariances import CollapsedComponentError
 from ..parameters import MixtureParameters, in_dtype
+from ..reprs import count, html_repr, short_repr
 from ..transport.bures import EPS, gaussian_costs, gaussian_geodesics, unit_of_length
 from ..transport.maps import map_samples, moving_pairs, summed_maps
 from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
@@ -36,7 +37,7 @@ _SIDES = ("source", "target")
 MAP_METHODS = ("barycentric", "sample", "maximum")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureTransport:
     """Optimal transport between two Gaussian mixtures, as `mixture_transport` returns it.
 
@@ -84,6 +85,18 @@ class MixtureTransport:
     converged: bool
     reg: float = 0.0
     reg_m: tuple = BALANCED
+
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        n_source, n_target = self.plan.shape
+        words = [f"{n_source} to {count(n_target, 'component')}", f"distance {self.distance:.6g}"]
+        if self.reg:
+            words.append(f"reg={self.reg:.6g}")
+        if self.reg_m != BALANCED:
+            words.append("reg_m=({:.6g}, {:.6g})".format(*self.reg_m))
+        return ", ".join(words if self.converged else [*words, "not converged"])
 
     def gradient(self, wrt="source"):
         """Gradient of ``value`` with respect to the parameters of one of the mixtures.
