@@ -119,7 +119,8 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     Parameters
     ----------
     mixture : estimator, MixtureParameters or tuple (weights, means, covariances)
-        A fitted mixture, or a Pipeline or search that ends with one (`final_mixture`).
+        A fitted mixture, or a Pipeline or search that ends with one (`final_mixture`); or an array
+        of objects that holds just one of these, such as a row of a column of mixtures.
     name : str, default="mixture"
         The argument's name in error messages.
     dtype : dtype, default=float64
@@ -132,6 +133,8 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
         If a part is missing, has a wrong shape, is not finite or not real, if weights are negative
         or do not sum to one, or a covariance is not symmetric positive semi-definite.
     """
+    if isinstance(mixture, np.ndarray) and mixture.dtype == object and mixture.size == 1:
+        mixture = mixture.item()
     mixture = final_mixture(mixture)
     if hasattr(mixture, "weights_") and hasattr(mixture, "covariances_"):
         parts = (mixture.weights_, mixture.means_, mixture.covariances_)

@@ -6,6 +6,7 @@ from sklearn.utils._param_validation import validate_params
 
 from ..checks import N_JOBS, as_parameters, checked_regularization
 from ..estimators.state import warn_of
+from ..parameters import MixtureParameters
 from ..results.transport_result import transport_between
 from .mixture_transport import checked_transport
 
@@ -77,7 +78,9 @@ def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=Non
     Parameters
     ----------
     A : sequence of mixtures
-        Each an estimator, a `MixtureParameters` or a tuple, as in `mixture_wasserstein`.
+        Each an estimator, a `MixtureParameters` or a tuple, as in `mixture_wasserstein`. Also an
+        array of objects, with one mixture in each row: it can be indexed by scikit-learn's
+        splitters. ``np.fromiter(mixtures, dtype=object)`` makes one.
     B : sequence of mixtures, default=None
         None compares those of ``A`` with one another.
     squared, reg, reg_m
@@ -139,7 +142,14 @@ def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=Non
 
 def _read(mixtures, name):
     """The mixtures of a list, each checked once."""
-    if hasattr(mixtures, "weights_") or isinstance(mixtures, np.ndarray):
+    if isinstance(mixtures, np.ndarray):
+        if mixtures.dtype != object or not mixtures.ndim or mixtures.size != len(mixtures):
+            raise ValueError(
+                f"{name}: an array must hold objects, one mixture in each row; got the shape "
+                f"{mixtures.shape} and the dtype {mixtures.dtype}. NumPy takes tuples and "
+                "Pipelines apart: np.fromiter(mixtures, dtype=object) keeps them whole."
+            )
+    elif not hasattr(mixtures, "__iter__") or isinstance(mixtures, MixtureParameters):
         raise ValueError(f"{name} must be a sequence of mixtures; got {type(mixtures).__name__}.")
     parameters = [as_parameters(m, f"{name}[{i}]", dtype=None) for i, m in enumerate(mixtures)]
     if not parameters:
