@@ -52,7 +52,8 @@ html_sidebars = {"installation": [], "changelog": []}
 def skip_others(app, what, name, obj, skip, options):
     """Leave out what others document; scikit-learn's docstrings refer to labels of its own."""
     is_request = name.startswith("set_") and name.endswith("_request")
-    return True if is_request or name in others_methods else None
+    is_tuple_field = type(obj).__name__ == "_tuplegetter"  # "Alias for field number 0"
+    return True if is_request or is_tuple_field or name in others_methods else None
 
 
 def setup(app):

@@ -42,7 +42,7 @@ class SklearnExchange:
         Raises
         ------
         ValueError
-            If ``mixture`` is not a `GaussianMixture`, or not fitted.
+            If ``mixture`` is not a ``GaussianMixture``, or not fitted.
 
         See Also
         --------

@@ -45,12 +45,12 @@ def bic_scorer(estimator, X, y=None, *, sample_weight=None):
     Parameters
     ----------
     estimator : fitted estimator
-        A mixture of this package or of scikit-learn, a `CoupledGMMFitter`, or a Pipeline or search
-        that ends with one. Those before it transform ``X``; the criterion is about what they make
-        of it, and can be compared only where they do the same.
+        A mixture of this package or of scikit-learn, a `skgmmot.CoupledGMMFitter`, or a Pipeline
+        or search that ends with one. Steps before it transform ``X``; the criterion is about what
+        they make of it, and can be compared only where they do the same.
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,), default=None
-        The domains, for a `CoupledGMMFitter`. Others ignore it.
+        The domains, for a `skgmmot.CoupledGMMFitter`. Others ignore it.
     sample_weight : array-like of shape (n_samples,), default=None
         Counts of the samples. Searches hand no weights to a scorer that is a function: where rows
         have weights call it in a loop.
