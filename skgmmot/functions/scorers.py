@@ -6,7 +6,9 @@ from ..estimators.coupled import CoupledGMMFitter
 
 
 def aic_scorer(estimator, X, y=None, *, sample_weight=None):
-    """Minus the Akaike information criterion, to choose by: the greater the better.
+    """Score by AIC with its sign changed: the greater the better.
+
+    The Akaike information criterion, for searches as in `bic_scorer`.
 
     Parameters
     ----------
@@ -35,12 +37,12 @@ def aic_scorer(estimator, X, y=None, *, sample_weight=None):
 
 
 def bic_scorer(estimator, X, y=None, *, sample_weight=None):
-    """Minus the Bayesian information criterion, to choose by: the greater the better.
+    """Score by BIC with its sign changed: the greater the better.
 
-    For the ``scoring`` of scikit-learn's searches. A criterion judges the rows that a mixture was
-    fitted to, so give the search one split that trains and tests on all of them, as in the
-    example. On rows that were held out a penalty for parameters has no meaning: there the
-    likelihood, which is the default of searches, is enough.
+    The Bayesian information criterion, for the ``scoring`` of scikit-learn's searches. It judges
+    the rows that a mixture was fitted to, so give the search one split that trains and tests on
+    all of them, as in the example. On rows that were held out a penalty for parameters has no
+    meaning: there the likelihood, which is the default of searches, is enough.
 
     Parameters
     ----------
@@ -90,7 +92,9 @@ def bic_scorer(estimator, X, y=None, *, sample_weight=None):
 
 
 def icl_scorer(estimator, X, y=None, *, sample_weight=None):
-    """Minus the integrated completed likelihood criterion, to choose by: the greater the better.
+    """Score by ICL with its sign changed: the greater the better.
+
+    The integrated completed likelihood criterion, for searches as in `bic_scorer`.
 
     Parameters
     ----------
