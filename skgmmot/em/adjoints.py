@@ -125,8 +125,11 @@ class FitCotangent(NamedTuple):
     initial_parameters: object
     solve: LinearSolve | None
 
-    __repr__ = short_repr
-    _repr_html_ = html_repr
+    def __repr__(self):
+        return short_repr(self)
+
+    def _repr_html_(self):
+        return html_repr(self)
 
     def _summary(self):
         arrays = ("data", self.data), ("sample_weight", self.sample_weight)

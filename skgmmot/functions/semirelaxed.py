@@ -155,8 +155,11 @@ class BlockCoordinateStep(NamedTuple):
     after_weights: float
     after_gaussians: float
 
-    __repr__ = short_repr
-    _repr_html_ = html_repr
+    def __repr__(self):
+        return short_repr(self)
+
+    def _repr_html_(self):
+        return html_repr(self)
 
     def _summary(self):
         n_samples, n_components = self.plan.shape
