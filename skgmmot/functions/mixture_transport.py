@@ -2,10 +2,13 @@
 
 from ..checks import as_parameters, checked_regularization, refuse_other_features
 from ..estimators.state import warn_of
-from ..results.transport_result import transport_between
+from ..parameters import MixtureLike, PenaltiesLike
+from ..results.transport_result import MixtureTransport, transport_between
 
 
-def mixture_transport(a, b, *, reg=0.0, reg_m=None):
+def mixture_transport(
+    a: MixtureLike, b: MixtureLike, *, reg: float = 0.0, reg_m: PenaltiesLike = None
+) -> MixtureTransport:
     """Optimal transport between two Gaussian mixtures: MW2, its plan and its gradient.
 
     MW2 is the Wasserstein distance when the couplings are restricted to Gaussian mixtures

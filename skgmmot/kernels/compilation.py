@@ -12,6 +12,7 @@ import pickle
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,7 +22,7 @@ from numba.core.serialize import dumps
 
 from .elementary import REORDER
 
-_OPTIONS = {"fastmath": REORDER, "error_model": "numpy", "nogil": True}
+_OPTIONS: dict[str, Any] = {"fastmath": REORDER, "error_model": "numpy", "nogil": True}
 
 # For functions that only kernels call. Inlined, so that a kernel is the same code however it came
 # about: numba may otherwise link in the copy of a function that another kernel brought along, and
