@@ -64,9 +64,9 @@ class CoupledGMMFitter(
         Whether the target mixture stays at its own independent fit. A fitted mixture, a
         `MixtureParameters` or a tuple (weights, means, covariances) is kept instead of one.
     tol : float, default=1e-3
-        The gain of the objective in a sweep must fall below this …
+        For the fit to have converged, the gain of the objective in a sweep must fall below this.
     residual_tol : float, default=1e-6
-        … and the residual below this, for the fit to have converged.
+        For the fit to have converged, the residual must fall below this as well.
     reg_covar : float, default=1e-6
         Added to the diagonal of covariances, in squared units of the data.
     max_iter : int, default=1000

@@ -108,7 +108,7 @@ class DifferentiableFit:
         sample_weight: ArrayLike | None = None,
         tol: float = 1e-6,
     ) -> FitCotangent:
-        """Gradients of a loss of the fitted parameters with respect to all inputs of the fit.
+        """The gradients of a loss of the fitted parameters with respect to all inputs of the fit.
 
         Parameters
         ----------
@@ -165,12 +165,16 @@ class DifferentiableFit:
 
         Parameters
         ----------
-        X, mode, sample_weight, tol
-            As in `gradient_wrt_data`.
+        X : array-like of shape (n_samples, n_features)
+            The data of the fit.
         tangent : array-like of shape (n_samples, n_features)
             Direction in which the data move.
+        mode, sample_weight
+            As in `gradient_wrt_data`.
         sample_weight_tangent : array-like of shape (n_samples,), default=None
             Direction in which the sample weights move; None: not at all.
+        tol
+            As in `gradient_wrt_data`.
 
         Returns
         -------

@@ -39,9 +39,10 @@ class DifferentiableGaussianMixture(
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         A covariance matrix for each component, one for all, a diagonal or a single variance.
     tol : float, default=1e-3
-        The gain of the lower bound (mean log-likelihood) in a step must fall below this …
+        For EM to have converged, the gain of the lower bound (mean log-likelihood) in a step must
+        fall below this.
     residual_tol : float, default=1e-6
-        … and the scaled change of the parameters below this, for EM to have converged. The
+        For EM to have converged, the scaled change of the parameters must fall below this. The
         scaled change is the largest change of a weight, of a mean in standard deviations of its
         component, and of a covariance relative to itself. The gain alone stops far too early
         where components overlap; ``np.inf`` leaves it to the gain, as scikit-learn does.

@@ -37,18 +37,18 @@ def mixture_transport(
         All in float64: ``value``, ``distance``, ``plan``, ``cost_matrix``, ``potentials``,
         ``converged``, and the methods ``gradient``, ``map`` and ``interpolate``.
 
+    Raises
+    ------
+    ValueError
+        If a mixture is not fitted or not valid, the numbers of features differ, or ``reg`` or
+        ``reg_m`` is not a number in its range.
+
     Warns
     -----
     ConvergenceWarning
         If the plan is not optimal; ``converged`` is then False. Without entropy, an unbalanced
         plan has converged if its duality gap is below 1e-8 of the value; with it, if the error
         of its marginals is below 1e-10.
-
-    Raises
-    ------
-    ValueError
-        If a mixture is not fitted or not valid, the numbers of features differ, or ``reg`` or
-        ``reg_m`` is not a number in its range.
 
     Notes
     -----

@@ -68,10 +68,12 @@ class SemirelaxedTransport:
 
     @property
     def plan(self) -> FloatArray:
+        """The optimal plan P, row sums times responsibilities."""
         return self.row_sums[:, None] * responsibilities(self._map, self._theta)
 
     @property
     def column_sums(self) -> FloatArray:
+        """The column sums of the optimal plan, of which only blocks are computed at a time."""
         return sum(
             self.row_sums[part] @ responsibilities(self._map.of_samples(chunk), self._theta)
             for part, chunk in self._map.samples.chunks()
@@ -175,12 +177,16 @@ def block_coordinate_descent(
     mixture : fitted estimator, MixtureParameters or tuple (weights, means, covariances)
         Where to start.
     n_steps : int
+        Number of rounds.
     epsilon : float, default=1.0
+        ε > 0.
     sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights of the samples; None: all equal.
 
     Returns
     -------
     steps : list of BlockCoordinateStep
+        One for each round.
 
     Examples
     --------

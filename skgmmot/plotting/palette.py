@@ -22,7 +22,7 @@ SMALL_TEXT = 9  # points, the smallest in use
 
 
 def component_colors(n_components: int) -> NDArray[np.float64]:
-    """Colors of components, that people with any color vision can tell apart.
+    """The colors of components, that people with any color vision can tell apart.
 
     The first eight are those of Okabe and Ito, the next eight are darker, the next eight lighter;
     then they come again. Displays draw component ``k`` in the color ``k`` of this list, and from
