@@ -47,9 +47,8 @@ def test_named_links_of_the_readme_are_used_and_defined_once():
 
 
 def test_version_is_the_same_everywhere():
-    (cited,) = re.findall(
-        r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE
-    )
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    (cited,) = re.findall(r"^version: (.+)$", citation, flags=re.MULTILINE)
     assert PROJECT["version"] == skgmmot.__version__ == cited
 
 
