@@ -32,6 +32,7 @@ autodoc_default_options = {
     "inherited-members": "tuple",  # public methods come from mixin classes
 }
 autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the sections say more, and signatures stay short
 default_role = "py:obj"  # single backticks in docstrings are links, where there is such a name
 numpydoc_show_class_members = False  # autodoc shows them already
 

@@ -1,12 +1,20 @@
 """Mixture parameters: one structure for values, tangents and cotangents."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .reprs import count, html_repr, short_repr
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+
+CovarianceType: TypeAlias = Literal["full", "tied", "diag", "spherical"]
+InitParams: TypeAlias = Literal["kmeans", "k-means++", "random", "random_from_data"]
+FloatArray: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64
+RandomState: TypeAlias = int | np.random.RandomState | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,16 +58,16 @@ class MixtureParameters:
     'diag'
     """
 
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    covariance_type: str | None = None
+    weights: FloatArray
+    means: FloatArray
+    covariances: FloatArray
+    covariance_type: CovarianceType | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.covariance_type is None and self.covariances is not None:
             object.__setattr__(self, "covariance_type", infer_type(self.means, self.covariances))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[FloatArray]:
         return iter((self.weights, self.means, self.covariances))
 
     __repr__ = short_repr
@@ -77,14 +85,30 @@ class MixtureParameters:
         return ", ".join([*words, *(f"no {name}" for name, part in parts if part is None)])
 
     @property
-    def n_components(self):
+    def n_components(self) -> int:
         """Number of components."""
         return len(self.weights)
 
     @property
-    def n_features(self):
+    def n_features(self) -> int:
         """Number of features."""
         return np.shape(self.means)[1]
+
+
+class Estimator(Protocol):
+    """An estimator, of scikit-learn's or any other: a mixture, or what ends with one."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+
+# What functions take for a mixture, for a cotangent of one, and for the weights λ0 and λ1 of
+# marginal terms; and the ways through EM that gradients take.
+MixtureLike: TypeAlias = MixtureParameters | tuple[ArrayLike, ArrayLike, ArrayLike] | Estimator
+CotangentLike: TypeAlias = (
+    MixtureParameters | tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None]
+)
+PenaltiesLike: TypeAlias = float | tuple[float, float] | None
+GradientMode: TypeAlias = Literal["implicit", "unrolled", "one_step"]
 
 
 def infer_type(means, covariances):

@@ -1,11 +1,13 @@
 """What two coupled mixtures can do once they are fitted: move, label and score samples."""
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_real, checked_rows, checked_weights, counted
 from ..em.densities import completed_log_density, log_density
+from ..parameters import FloatArray
 from ..results.transport_result import transport_between
 from .domains import rows_of_source, two_domains
 from .state import warn_of
@@ -46,7 +48,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         check_is_fitted(self)
         return self.source_mixture_, self.target_mixture_
 
-    def transform(self, X, *, sample_domain=None):
+    def transform(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Move the samples of the source to the target.
 
         Each is moved by the barycentric map of the two mixtures, the mean over pairs of
@@ -67,7 +69,9 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         check_is_fitted(self)
         return self._moved(X, sample_domain, self.transport_)
 
-    def inverse_transform(self, X, *, sample_domain=None):
+    def inverse_transform(
+        self, X: ArrayLike, *, sample_domain: ArrayLike | None = None
+    ) -> FloatArray:
         """Move samples that `transform` has moved back from the target to the source.
 
         The barycentric map of the other direction; it undoes `transform` exactly only where a
@@ -99,7 +103,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             moved[is_source] = transport.map(X[is_source], method="barycentric")
         return moved
 
-    def predict(self, X, *, sample_domain=None):
+    def predict(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> NDArray[np.int64]:
         """Most probable component of each sample, under the mixture of its own domain.
 
         Components of the two mixtures that exchange the most mass have the same number.
@@ -116,7 +120,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         """
         return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.predict(rows))
 
-    def predict_proba(self, X, *, sample_domain=None):
+    def predict_proba(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Probability of each component, under the mixture of the sample's own domain.
 
         Parameters
@@ -138,7 +142,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
 
         return self._by_domain(X, sample_domain, padded)
 
-    def score_samples(self, X, *, sample_domain=None):
+    def score_samples(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Log-likelihood of each sample, under the mixture of its own domain.
 
         Parameters
@@ -152,7 +156,14 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         """
         return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.score_samples(rows))
 
-    def score(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Mean over the two domains of the mean log-likelihood.
 
         The transport penalty is left out: with it, weak coupling would always look better. Where
@@ -198,7 +209,14 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         free = self._mixtures[:1] if self._target_is_frozen else self._mixtures
         return sum(mixture._n_parameters() for mixture in free)
 
-    def aic(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def aic(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Akaike information criterion of both mixtures on ``X``; the lower the better.
 
         -2 log-likelihood + 2 · number of free parameters. The transport penalty plays no part;
@@ -216,7 +234,14 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         log_likelihood, _ = self._total(X, y, sample_domain, sample_weight)
         return -2 * log_likelihood + 2 * self._n_parameters()
 
-    def bic(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def bic(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Bayesian information criterion of both mixtures on ``X``; the lower the better.
 
         -2 log-likelihood + log n · number of free parameters, with n the sum of the sample
@@ -267,7 +292,9 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         means = [mean for mean, *_ in likelihoods]
         return sum(mean * n for mean, n in zip(means, totals, strict=True)), sum(totals)
 
-    def sample(self, n_samples=1, *, domain="source"):
+    def sample(
+        self, n_samples: int = 1, *, domain: object = "source"
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw samples from one of the mixtures.
 
         Parameters
