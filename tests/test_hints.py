@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 
 import skgmmot
 import skgmmot.entropic
+import skgmmot.metrics
 import skgmmot.plotting
 from skgmmot import (
     CoupledGMMFitter,
@@ -62,7 +63,7 @@ def public_functions(module):
 
 FUNCTIONS = {
     name: function
-    for module in (skgmmot, skgmmot.entropic, skgmmot.plotting)
+    for module in (skgmmot, skgmmot.entropic, skgmmot.metrics, skgmmot.plotting)
     for name, function in public_functions(module)
 }
 # Made by their functions only, of what is not public.

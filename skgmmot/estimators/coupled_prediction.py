@@ -259,7 +259,14 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         log_likelihood, total = self._total(X, y, sample_domain, sample_weight)
         return -2 * log_likelihood + np.log(total) * self._n_parameters()
 
-    def icl(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def icl(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Integrated completed likelihood criterion of both mixtures; the lower the better.
 
         `bic` plus twice the entropy of the responsibilities, of each row under the mixture of its

@@ -1,12 +1,13 @@
 """A fitted mixture from scikit-learn's `GaussianMixture`, and back to one."""
 
 from copy import copy
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.mixture import GaussianMixture
 
-from ..parameters import final_mixture
+from ..parameters import Estimator, final_mixture
 
 _ARRAYS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 # Of their fits, as of ours.
@@ -19,7 +20,7 @@ class SklearnExchange:
     """Mixed into `DifferentiableGaussianMixture`."""
 
     @classmethod
-    def from_sklearn(cls, mixture, **params):
+    def from_sklearn(cls, mixture: Estimator, **params: Any) -> Self:
         """A fitted estimator from a fitted `sklearn.mixture.GaussianMixture`.
 
         It predicts what the other predicts. Fitted again it makes the same steps, because it is
@@ -73,7 +74,7 @@ class SklearnExchange:
         ours.n_evaluations_ = ours.n_iter_
         return ours
 
-    def to_sklearn(self):
+    def to_sklearn(self) -> GaussianMixture:
         """A fitted `sklearn.mixture.GaussianMixture` that predicts the same.
 
         Parameters that scikit-learn does not have are left out: they say how to fit, and the other

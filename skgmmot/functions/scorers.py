@@ -1,11 +1,19 @@
 """Information criteria as scorers, for scikit-learn's searches and cross-validation."""
 
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
 from ..estimators.coupled import CoupledGMMFitter
+from ..parameters import Estimator
 
 
-def aic_scorer(estimator, X, y=None, *, sample_weight=None):
+def aic_scorer(
+    estimator: Estimator,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Score by AIC with its sign changed: the greater the better.
 
     The Akaike information criterion, for searches as in `bic_scorer`.
@@ -36,7 +44,13 @@ def aic_scorer(estimator, X, y=None, *, sample_weight=None):
     return _score("aic", estimator, X, y, sample_weight)
 
 
-def bic_scorer(estimator, X, y=None, *, sample_weight=None):
+def bic_scorer(
+    estimator: Estimator,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Score by BIC with its sign changed: the greater the better.
 
     The Bayesian information criterion, for the ``scoring`` of scikit-learn's searches. It judges
@@ -91,7 +105,13 @@ def bic_scorer(estimator, X, y=None, *, sample_weight=None):
     return _score("bic", estimator, X, y, sample_weight)
 
 
-def icl_scorer(estimator, X, y=None, *, sample_weight=None):
+def icl_scorer(
+    estimator: Estimator,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Score by ICL with its sign changed: the greater the better.
 
     The integrated completed likelihood criterion, for searches as in `bic_scorer`.
