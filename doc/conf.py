@@ -32,6 +32,7 @@ autodoc_default_options = {
     "inherited-members": "tuple",  # public methods come from mixin classes
 }
 autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the sections say more, and signatures stay short
 default_role = "py:obj"  # single backticks in docstrings are links, where there is such a name
 numpydoc_show_class_members = False  # autodoc shows them already
 
@@ -52,7 +53,8 @@ html_sidebars = {"installation": [], "changelog": []}
 def skip_others(app, what, name, obj, skip, options):
     """Leave out what others document; scikit-learn's docstrings refer to labels of its own."""
     is_request = name.startswith("set_") and name.endswith("_request")
-    return True if is_request or name in others_methods else None
+    is_tuple_field = type(obj).__name__ == "_tuplegetter"  # "Alias for field number 0"
+    return True if is_request or is_tuple_field or name in others_methods else None
 
 
 def setup(app):

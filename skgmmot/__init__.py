@@ -1,5 +1,7 @@
 """Differentiable and comparable Gaussian mixtures for scikit-learn."""
 
+from .about import __version__ as __version__
+from .em.adjoints import FitCotangent
 from .estimators.coupled import CoupledGMMFitter
 from .estimators.mixture import DifferentiableGaussianMixture
 from .functions.barycenter import mixture_barycenter
@@ -7,14 +9,15 @@ from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserste
 from .functions.flow import MixtureFlow, mixture_flow
 from .functions.mixture_transport import mixture_transport
 from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
+from .numerics.linear_solve import LinearSolve
 from .parameters import MixtureParameters
 from .results.transport_result import MixtureTransport
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "CoupledGMMFitter",
     "DifferentiableGaussianMixture",
+    "FitCotangent",
+    "LinearSolve",
     "MixtureFlow",
     "MixtureParameters",
     "MixtureTransport",

@@ -45,7 +45,7 @@ EM_CONSTRAINTS = {
 }
 
 
-def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1):
+def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1) -> np.ndarray:
     """The data of an estimator by scikit-learn's checks: a plain C-contiguous array of floats."""
     X = validate_data(
         estimator,
@@ -58,7 +58,7 @@ def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1):
     return np.asarray(X)  # of a memory map
 
 
-def as_real(values, name, dtype=np.float64):
+def as_real(values, name, dtype=np.float64) -> np.ndarray:
     """An array of a dtype of real numbers; it is not copied if it is one already."""
     refuse_complex(values, name)
     return np.asarray(values, dtype=dtype)
@@ -70,7 +70,7 @@ def refuse_complex(values, name):
         raise ValueError(f"{name} must be real; got complex numbers. Pass the real part.")
 
 
-def as_full(parameters):
+def as_full(parameters) -> MixtureParameters:
     """The same mixture with a covariance matrix for every component."""
     weights, means, covariances = parameters
     matrices = family_of(parameters).matrices(covariances, *np.shape(means))
@@ -119,7 +119,8 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
     Parameters
     ----------
     mixture : estimator, MixtureParameters or tuple (weights, means, covariances)
-        A fitted mixture, or a Pipeline or search that ends with one (`final_mixture`).
+        A fitted mixture, or a Pipeline or search that ends with one (`final_mixture`); or an array
+        of objects that holds just one of these, such as a row of a column of mixtures.
     name : str, default="mixture"
         The argument's name in error messages.
     dtype : dtype, default=float64
@@ -132,6 +133,8 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
         If a part is missing, has a wrong shape, is not finite or not real, if weights are negative
         or do not sum to one, or a covariance is not symmetric positive semi-definite.
     """
+    if isinstance(mixture, np.ndarray) and mixture.dtype == object and mixture.size == 1:
+        mixture = mixture.item()
     mixture = final_mixture(mixture)
     if hasattr(mixture, "weights_") and hasattr(mixture, "covariances_"):
         parts = (mixture.weights_, mixture.means_, mixture.covariances_)
@@ -308,7 +311,7 @@ def checked_temperatures(temperature):
     return values.tolist()
 
 
-def checked_weights(sample_weight, X):
+def checked_weights(sample_weight, X) -> np.ndarray:
     """Non-negative float64 weights, not all zero, in a unit in which their sum is a number."""
     return weights_and_unit(sample_weight, X)[0]
 
@@ -356,7 +359,7 @@ def checked_tol(tol):
     return float(tol)
 
 
-def checked_regularization(reg, reg_m):
+def checked_regularization(reg, reg_m) -> tuple[float, tuple[float, float]]:
     """`reg` as a float and `reg_m` as a pair of floats, or an error that names them."""
     if not _is_number(reg) or not 0 <= reg < np.inf:
         raise ValueError(f"reg must be a finite number, zero or positive; got {reg!r}.")
@@ -379,7 +382,7 @@ def _is_number(value):
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 
-def checked_samples(X, n_features):
+def checked_samples(X, n_features) -> np.ndarray:
     """Samples as a finite matrix of floats, or an error that says what is wrong with X."""
     X = as_real(X, "X", dtype=None)
     if X.dtype not in (np.float32, np.float64):

@@ -1,13 +1,23 @@
 """Mixture parameters: one structure for values, tangents and cotangents."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .reprs import count, html_repr, short_repr
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 
+CovarianceType: TypeAlias = Literal["full", "tied", "diag", "spherical"]
+InitParams: TypeAlias = Literal["kmeans", "k-means++", "random", "random_from_data"]
+FloatArray: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64
+RandomState: TypeAlias = int | np.random.RandomState | None
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureParameters:
     """Weights, means and covariances of a Gaussian mixture, or a (co)tangent of them.
 
@@ -42,31 +52,63 @@ class MixtureParameters:
     >>> import numpy as np
     >>> from skgmmot import MixtureParameters
     >>> parameters = MixtureParameters(np.ones(1), np.zeros((1, 3)), np.ones((1, 3)))
+    >>> parameters
+    <MixtureParameters: 1 component, 3 features, diag>
     >>> parameters.covariance_type
     'diag'
     """
 
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    covariance_type: str | None = None
+    weights: FloatArray
+    means: FloatArray
+    covariances: FloatArray
+    covariance_type: CovarianceType | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.covariance_type is None and self.covariances is not None:
             object.__setattr__(self, "covariance_type", infer_type(self.means, self.covariances))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[FloatArray]:
         return iter((self.weights, self.means, self.covariances))
 
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        shape, words = np.shape(self.means), []
+        if self.weights is not None or shape:
+            words.append(count(len(self.means if shape else self.weights), "component"))
+        if len(shape) > 1:
+            words.append(count(shape[1], "feature"))
+        if self.covariance_type is not None:
+            words.append(self.covariance_type)
+        parts = zip(("weights", "means", "covariances"), self, strict=True)
+        return ", ".join([*words, *(f"no {name}" for name, part in parts if part is None)])
+
     @property
-    def n_components(self):
+    def n_components(self) -> int:
         """Number of components."""
         return len(self.weights)
 
     @property
-    def n_features(self):
+    def n_features(self) -> int:
         """Number of features."""
         return np.shape(self.means)[1]
+
+
+class Estimator(Protocol):
+    """An estimator, of scikit-learn's or any other: a mixture, or what ends with one."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+
+# What functions take for a mixture, for a cotangent of one, and for the weights λ0 and λ1 of
+# marginal terms; and the ways through EM that gradients take.
+MixtureLike: TypeAlias = MixtureParameters | tuple[ArrayLike, ArrayLike, ArrayLike] | Estimator
+CotangentLike: TypeAlias = (
+    MixtureParameters | tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None]
+)
+PenaltiesLike: TypeAlias = float | tuple[float, float] | None
+GradientMode: TypeAlias = Literal["implicit", "unrolled", "one_step"]
 
 
 def infer_type(means, covariances):

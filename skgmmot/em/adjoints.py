@@ -29,6 +29,7 @@ import numpy as np
 from ..families.fisher import scaled_change
 from ..numerics.linear_solve import LinearSolve, UnsolvedSystemError, solve_linear
 from ..parameters import MixtureParameters
+from ..reprs import html_repr, shape_of, short_repr
 from .em_map import EMStep
 from .path import Path
 
@@ -96,19 +97,45 @@ def extent_of(em_map):
 
 
 class FitCotangent(NamedTuple):
-    """What a loss of the fitted parameters asks of the inputs of the fit.
+    """Gradients of a loss with respect to all inputs of a fit.
 
+    What `DifferentiableGaussianMixture.vjp` returns.
+
+    Attributes
+    ----------
     data : ndarray of shape (n_samples, n_features)
     sample_weight : ndarray of shape (n_samples,)
-    initial_parameters : MixtureParameters, or None where θ_0 plays no part (only ``unrolled``
-        has one)
-    solve : LinearSolve of ``implicit``, else None
+    initial_parameters : MixtureParameters or None
+        Of ``unrolled``. In the other modes the initial parameters play no part.
+    solve : LinearSolve or None
+        How the linear system of ``implicit`` was solved. The other modes have none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgmmot import DifferentiableGaussianMixture
+    >>> X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 0.0], [1.0, 0.0]])
+    >>> mixture = DifferentiableGaussianMixture().fit(X)
+    >>> mixture.vjp(X, (None, [[0.0, 1.0]], None), mode="one_step")
+    <FitCotangent: data of shape (4, 2), sample_weight of shape (4,)>
     """
 
     data: np.ndarray
     sample_weight: np.ndarray | None
     initial_parameters: object
     solve: LinearSolve | None
+
+    def __repr__(self):
+        return short_repr(self)
+
+    def _repr_html_(self):
+        return html_repr(self)
+
+    def _summary(self):
+        arrays = ("data", self.data), ("sample_weight", self.sample_weight)
+        words = [f"{name} of {shape_of(array)}" for name, array in arrays if array is not None]
+        others = ("initial_parameters", self.initial_parameters), ("solve", self.solve)
+        return ", ".join(words + [name for name, value in others if value is not None])
 
 
 class OneStep:

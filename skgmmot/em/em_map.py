@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..families import FAMILIES
-from ..families.base import lost_components
+from ..families.base import Family, lost_components
 from ..families.covariances import Precisions
 from ..families.fisher import FisherCoordinates, scaled_change
 from ..parameters import MixtureParameters
@@ -91,7 +91,7 @@ class EMMap:
     """
 
     data: Data
-    family: object
+    family: Family
     e_step: Softmax = SOFTMAX
     temperature: float = 1.0
     reg_covar: float = 0.0

@@ -1,20 +1,32 @@
 """CoupledGMMFitter: two clouds of points, two mixtures, one fit."""
 
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import ClassifierTags
 from sklearn.utils._param_validation import HasMethods
 
 from ..checks import EM_CONSTRAINTS, Interval, checked_rows, checked_weights
-from ..parameters import MixtureParameters
+from ..coupling.objective import CoupledState
+from ..parameters import (
+    CovarianceType,
+    FloatArray,
+    InitParams,
+    MixtureLike,
+    MixtureParameters,
+    PenaltiesLike,
+    RandomState,
+)
 from .callbacks import CallbackSupportMixin
 from .coupled_derivatives import DifferentiableCoupledFit
 from .coupled_fit import CoupledFit
 from .coupled_prediction import CoupledDensity
 from .coupled_starts import Cloud, pooled
 from .domains import two_domains
+from .manners import PackageManners
 from .state import keeping_last_fit, warn_of
 
 # The labels of source and target after `fit_pair`: skada's.
@@ -22,6 +34,7 @@ _PAIR_DOMAINS = (1, -1)
 
 
 class CoupledGMMFitter(
+    PackageManners,
     CallbackSupportMixin,
     CoupledFit,
     DifferentiableCoupledFit,
@@ -54,9 +67,9 @@ class CoupledGMMFitter(
         Whether the target mixture stays at its own independent fit. A fitted mixture, a
         `MixtureParameters` or a tuple (weights, means, covariances) is kept instead of one.
     tol : float, default=1e-3
-        The gain of the objective in a sweep must fall below this …
+        For the fit to have converged, the gain of the objective in a sweep must fall below this.
     residual_tol : float, default=1e-6
-        … and the residual below this, for the fit to have converged.
+        For the fit to have converged, the residual must fall below this as well.
     reg_covar : float, default=1e-6
         Added to the diagonal of covariances, in squared units of the data.
     max_iter : int, default=1000
@@ -169,33 +182,34 @@ class CoupledGMMFitter(
         "mw2_", "reweighting_", "domains_", "converged_", "n_iter_", "residual_",
         "_fitted_as_pair", "_state", "_target_is_frozen",
     )  # fmt: skip
+    _as_dict = {"_state": CoupledState}
 
     def __init__(
         self,
-        n_components=1,
+        n_components: int | tuple[int, int] = 1,
         *,
-        covariance_type="full",
-        transport_weight=0.01,
-        reg=0.0,
-        reg_m=None,
-        freeze_target=False,
-        tol=1e-3,
-        residual_tol=1e-6,
-        reg_covar=1e-6,
-        max_iter=1000,
-        n_init=1,
-        init_params="kmeans",
-        init_size=20_000,
-        weights_init=None,
-        means_init=None,
-        precisions_init=None,
-        fixed_weights=False,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-        verbose_interval=10,
-        n_jobs=None,
-    ):
+        covariance_type: CovarianceType = "full",
+        transport_weight: float = 0.01,
+        reg: float = 0.0,
+        reg_m: PenaltiesLike = None,
+        freeze_target: bool | MixtureLike = False,
+        tol: float = 1e-3,
+        residual_tol: float = 1e-6,
+        reg_covar: float = 1e-6,
+        max_iter: int = 1000,
+        n_init: int = 1,
+        init_params: InitParams = "kmeans",
+        init_size: int | None = 20_000,
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        fixed_weights: bool = False,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        n_jobs: int | None = None,
+    ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.transport_weight = transport_weight
@@ -225,7 +239,14 @@ class CoupledGMMFitter(
         tags.classifier_tags = ClassifierTags(multi_class=False)  # of which there are two
         return tags
 
-    def fit(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Fit the two mixtures to the rows of two domains.
 
         If it raises, the estimator is what it was before.
@@ -276,7 +297,14 @@ class CoupledGMMFitter(
         domain = np.where(is_source, *domains)
         return self._fit_clouds(clouds, domains, lambda: (X, domain, weight))
 
-    def fit_pair(self, X_source, X_target, *, sample_weight_source=None, sample_weight_target=None):
+    def fit_pair(
+        self,
+        X_source: ArrayLike,
+        X_target: ArrayLike,
+        *,
+        sample_weight_source: ArrayLike | None = None,
+        sample_weight_target: ArrayLike | None = None,
+    ) -> Self:
         """Fit the two mixtures to two arrays.
 
         If it raises, the estimator is what it was before. `transform` then takes rows without
@@ -331,7 +359,14 @@ class CoupledGMMFitter(
             clouds.append(Cloud(X, weight))
         return self._fit_clouds(clouds, _PAIR_DOMAINS, lambda: _rows_of(clouds), as_pair=True)
 
-    def fit_transform(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def fit_transform(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> FloatArray:
         """Fit, then move the samples of the source to the target.
 
         Parameters

@@ -1,11 +1,15 @@
 """The gradient of two coupled mixtures with respect to their clouds."""
 
+from typing import Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_cotangent, checked_weights
 from ..coupling.objective import mixtures_of
 from ..coupling.optimum_gradients import data_cotangents
+from ..parameters import CotangentLike, FloatArray
 from .coupled_starts import Cloud
 from .state import warn_of
 
@@ -17,16 +21,16 @@ class DifferentiableCoupledFit:
 
     def gradient_wrt_data(
         self,
-        X_source,
-        X_target,
-        cotangent_source=None,
-        cotangent_target=None,
+        X_source: ArrayLike,
+        X_target: ArrayLike,
+        cotangent_source: CotangentLike | None = None,
+        cotangent_target: CotangentLike | None = None,
         *,
-        mode="implicit",
-        sample_weight_source=None,
-        sample_weight_target=None,
-        tol=1e-6,
-    ):
+        mode: Literal["implicit", "one_step"] = "implicit",
+        sample_weight_source: ArrayLike | None = None,
+        sample_weight_target: ArrayLike | None = None,
+        tol: float = 1e-6,
+    ) -> tuple[FloatArray, FloatArray]:
         """Gradient of a loss of the two fitted mixtures with respect to the two clouds.
 
         Parameters

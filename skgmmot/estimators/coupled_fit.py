@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 
@@ -20,7 +21,7 @@ from ..em.fit import Stopping
 from ..families import FULL, family_of
 from ..families.covariances import CollapsedComponentError
 from ..numerics.threads import effective_n_threads
-from ..results.transport_result import transport_between
+from ..results.transport_result import MixtureTransport, transport_between
 from .callbacks import FitTasks, has_callbacks, with_callbacks
 from .coupled_starts import (
     best_of,
@@ -39,6 +40,20 @@ _OF_ITS_OWN = {"n_init", "random_state", "warm_start", "verbose", "verbose_inter
 
 class CoupledFit:
     """The fit itself, of an estimator with the parameters of `CoupledGMMFitter`."""
+
+    source_mixture_: DifferentiableGaussianMixture
+    target_mixture_: DifferentiableGaussianMixture
+    transport_: MixtureTransport
+    objective_: float
+    lower_bounds_: list[float]
+    mw2_: float
+    reweighting_: tuple[NDArray[np.float64], NDArray[np.float64]]
+    domains_: tuple[object, object]
+    converged_: bool
+    n_iter_: int
+    residual_: float
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)

@@ -1,10 +1,13 @@
 """What two coupled mixtures can do once they are fitted: move, label and score samples."""
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_real, checked_rows, checked_weights, counted
+from ..em.densities import completed_log_density, log_density
+from ..parameters import FloatArray
 from ..results.transport_result import transport_between
 from .domains import rows_of_source, two_domains
 from .state import warn_of
@@ -45,7 +48,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         check_is_fitted(self)
         return self.source_mixture_, self.target_mixture_
 
-    def transform(self, X, *, sample_domain=None):
+    def transform(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Move the samples of the source to the target.
 
         Each is moved by the barycentric map of the two mixtures, the mean over pairs of
@@ -66,7 +69,9 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         check_is_fitted(self)
         return self._moved(X, sample_domain, self.transport_)
 
-    def inverse_transform(self, X, *, sample_domain=None):
+    def inverse_transform(
+        self, X: ArrayLike, *, sample_domain: ArrayLike | None = None
+    ) -> FloatArray:
         """Move samples that `transform` has moved back from the target to the source.
 
         The barycentric map of the other direction; it undoes `transform` exactly only where a
@@ -98,7 +103,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             moved[is_source] = transport.map(X[is_source], method="barycentric")
         return moved
 
-    def predict(self, X, *, sample_domain=None):
+    def predict(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> NDArray[np.int64]:
         """Most probable component of each sample, under the mixture of its own domain.
 
         Components of the two mixtures that exchange the most mass have the same number.
@@ -115,7 +120,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         """
         return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.predict(rows))
 
-    def predict_proba(self, X, *, sample_domain=None):
+    def predict_proba(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Probability of each component, under the mixture of the sample's own domain.
 
         Parameters
@@ -137,7 +142,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
 
         return self._by_domain(X, sample_domain, padded)
 
-    def score_samples(self, X, *, sample_domain=None):
+    def score_samples(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Log-likelihood of each sample, under the mixture of its own domain.
 
         Parameters
@@ -151,7 +156,14 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         """
         return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.score_samples(rows))
 
-    def score(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Mean over the two domains of the mean log-likelihood.
 
         The transport penalty is left out: with it, weak coupling would always look better. Where
@@ -174,7 +186,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
         return float(np.mean([mean for mean, *_ in likelihoods]))
 
-    def _log_likelihoods(self, X, y, sample_domain, sample_weight):
+    def _log_likelihoods(self, X, y, sample_domain, sample_weight, density=log_density):
         """Mean log-likelihood and sum of weights of each domain that is there."""
         if sample_domain is None:
             X, is_source = self._checked(X, y, name="y")
@@ -185,7 +197,9 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             checked_weights(sample_weight, X)
             weight = as_real(sample_weight, "sample_weight")  # as counts
         return [
-            mixture._log_likelihood(X[rows], None if weight is None else weight[rows])
+            mixture._log_likelihood(
+                X[rows], None if weight is None else weight[rows], density=density
+            )
             for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True)
             if (rows if weight is None else rows & (weight > 0)).any()
         ]
@@ -195,7 +209,14 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         free = self._mixtures[:1] if self._target_is_frozen else self._mixtures
         return sum(mixture._n_parameters() for mixture in free)
 
-    def aic(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def aic(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Akaike information criterion of both mixtures on ``X``; the lower the better.
 
         -2 log-likelihood + 2 · number of free parameters. The transport penalty plays no part;
@@ -213,7 +234,14 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         log_likelihood, _ = self._total(X, y, sample_domain, sample_weight)
         return -2 * log_likelihood + 2 * self._n_parameters()
 
-    def bic(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def bic(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Bayesian information criterion of both mixtures on ``X``; the lower the better.
 
         -2 log-likelihood + log n · number of free parameters, with n the sum of the sample
@@ -231,10 +259,37 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         log_likelihood, total = self._total(X, y, sample_domain, sample_weight)
         return -2 * log_likelihood + np.log(total) * self._n_parameters()
 
-    def _total(self, X, y, sample_domain, sample_weight):
+    def icl(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Integrated completed likelihood criterion of both mixtures; the lower the better.
+
+        `bic` plus twice the entropy of the responsibilities, of each row under the mixture of its
+        own domain: see `DifferentiableGaussianMixture.icl`.
+
+        Parameters
+        ----------
+        X, y, sample_domain, sample_weight
+            As in `score`, but the domains are needed.
+
+        Returns
+        -------
+        icl : float
+        """
+        completed, total = self._total(
+            X, y, sample_domain, sample_weight, density=completed_log_density
+        )
+        return -2 * completed + np.log(total) * self._n_parameters()
+
+    def _total(self, X, y, sample_domain, sample_weight, density=log_density):
         check_is_fitted(self)
         two_domains(sample_domain, y, X)
-        likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
+        likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight, density)
         if len(likelihoods) < 2:
             raise ValueError(
                 "sample_weight: at least one weight of each domain must be positive. For one "
@@ -244,7 +299,9 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         means = [mean for mean, *_ in likelihoods]
         return sum(mean * n for mean, n in zip(means, totals, strict=True)), sum(totals)
 
-    def sample(self, n_samples=1, *, domain="source"):
+    def sample(
+        self, n_samples: int = 1, *, domain: object = "source"
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw samples from one of the mixtures.
 
         Parameters

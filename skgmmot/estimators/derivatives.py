@@ -1,13 +1,14 @@
 """The derivatives of a mixture fitted by EM, as methods of the estimator."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..checks import as_cotangent, as_real, checked_tol, weights_and_unit
-from ..em.adjoints import ADJOINTS, FitRecord
+from ..em.adjoints import ADJOINTS, FitCotangent, FitRecord
 from ..numerics.threads import effective_n_threads
-from ..parameters import MixtureParameters
+from ..parameters import CotangentLike, FloatArray, GradientMode, MixtureParameters
 from ..samples import samples_of
 from ..samples.idle import SamplesWithIdle
 from ..samples.interface import DataTangent
@@ -28,7 +29,15 @@ class DifferentiableFit:
             state["_record"] = state["_record"].without_steps()
         return state
 
-    def gradient_wrt_data(self, X, cotangent, *, mode="implicit", sample_weight=None, tol=1e-6):
+    def gradient_wrt_data(
+        self,
+        X: ArrayLike,
+        cotangent: CotangentLike,
+        *,
+        mode: GradientMode = "implicit",
+        sample_weight: ArrayLike | None = None,
+        tol: float = 1e-6,
+    ) -> FloatArray:
         """Gradient of a loss of the fitted parameters with respect to the data.
 
         Parameters
@@ -90,8 +99,16 @@ class DifferentiableFit:
         warn_of(complaints)
         return gradients.data
 
-    def vjp(self, X, cotangent, *, mode="implicit", sample_weight=None, tol=1e-6):
-        """Gradients of a loss of the fitted parameters with respect to all inputs of the fit.
+    def vjp(
+        self,
+        X: ArrayLike,
+        cotangent: CotangentLike,
+        *,
+        mode: GradientMode = "implicit",
+        sample_weight: ArrayLike | None = None,
+        tol: float = 1e-6,
+    ) -> FitCotangent:
+        """The gradients of a loss of the fitted parameters with respect to all inputs of the fit.
 
         Parameters
         ----------
@@ -136,24 +153,28 @@ class DifferentiableFit:
 
     def jvp(
         self,
-        X,
-        tangent,
+        X: ArrayLike,
+        tangent: ArrayLike,
         *,
-        mode="implicit",
-        sample_weight=None,
-        sample_weight_tangent=None,
-        tol=1e-6,
-    ):
+        mode: GradientMode = "implicit",
+        sample_weight: ArrayLike | None = None,
+        sample_weight_tangent: ArrayLike | None = None,
+        tol: float = 1e-6,
+    ) -> MixtureParameters:
         """How the fitted parameters move when the data move.
 
         Parameters
         ----------
-        X, mode, sample_weight, tol
-            As in `gradient_wrt_data`.
+        X : array-like of shape (n_samples, n_features)
+            The data of the fit.
         tangent : array-like of shape (n_samples, n_features)
             Direction in which the data move.
+        mode, sample_weight
+            As in `gradient_wrt_data`.
         sample_weight_tangent : array-like of shape (n_samples,), default=None
             Direction in which the sample weights move; None: not at all.
+        tol
+            As in `gradient_wrt_data`.
 
         Returns
         -------
@@ -181,10 +202,19 @@ class DifferentiableFit:
         with np.errstate(over="ignore", invalid="ignore"):  # the adjoint refuses what overflows
             result, complaints = adjoint.jvp(em_map, record, data_dot, tol=tol)
         warn_of(complaints)
-        parts = (part.astype(em_map.samples.dtype, copy=False) for part in result)
-        return MixtureParameters(*parts, self.covariance_type)
+        weights, means, covariances = (
+            part.astype(em_map.samples.dtype, copy=False) for part in result
+        )
+        return MixtureParameters(weights, means, covariances, self.covariance_type)
 
-    def jacobian_wrt_data(self, X, *, mode="implicit", sample_weight=None, tol=1e-6):
+    def jacobian_wrt_data(
+        self,
+        X: ArrayLike,
+        *,
+        mode: GradientMode = "implicit",
+        sample_weight: ArrayLike | None = None,
+        tol: float = 1e-6,
+    ) -> MixtureParameters:
         """Derivative of every fitted parameter with respect to every number of the data.
 
         For small problems: it takes one pull-back for each parameter.
@@ -213,7 +243,7 @@ class DifferentiableFit:
         for part, values in enumerate(self._theta):
             gradients = []
             for index in np.ndindex(values.shape):
-                cotangent = [None, None, None]
+                cotangent: list[Any] = [None, None, None]
                 cotangent[part] = np.zeros(values.shape)
                 cotangent[part][index] = 1.0
                 gradient, complaints = self._vjp(
@@ -223,7 +253,8 @@ class DifferentiableFit:
                 told += complaints
             rows.append(np.reshape(gradients, values.shape + gradients[0].shape))
         warn_of(dict.fromkeys(told))
-        return MixtureParameters(*rows, self.covariance_type)
+        weights, means, covariances = rows
+        return MixtureParameters(weights, means, covariances, self.covariance_type)
 
     def _differentiation(self, X, mode, sample_weight):
         """The adjoint of a mode, the EM map of the fit on these data, its record, and `_Rows`."""

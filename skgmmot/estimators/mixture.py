@@ -1,9 +1,12 @@
 """DifferentiableGaussianMixture: EM as a scikit-learn estimator."""
 
+from collections.abc import Sequence
 from functools import partial
 from numbers import Integral, Real
+from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
@@ -11,16 +14,25 @@ from ..checks import EM_CONSTRAINTS, Interval, checked_weights
 from ..em.adjoints import FitRecord
 from ..em.fit import complaints_of
 from ..numerics.threads import effective_n_threads
+from ..parameters import CovarianceType, FloatArray, InitParams, RandomState
 from ..samples import samples_of
 from .callbacks import CallbackSupportMixin
 from .derivatives import DifferentiableFit
 from .em_options import em_map_of, fit_by_em, stopping_of
+from .manners import PackageManners
 from .prediction import MixtureDensity
+from .sklearn_exchange import SklearnExchange
 from .state import forget_fit, keeping_last_fit, warn_of
 
 
 class DifferentiableGaussianMixture(
-    CallbackSupportMixin, DifferentiableFit, MixtureDensity, DensityMixin, BaseEstimator
+    PackageManners,
+    CallbackSupportMixin,
+    DifferentiableFit,
+    SklearnExchange,
+    MixtureDensity,
+    DensityMixin,
+    BaseEstimator,
 ):
     """Gaussian mixture fitted by EM, with gradients with respect to the data.
 
@@ -35,9 +47,10 @@ class DifferentiableGaussianMixture(
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         A covariance matrix for each component, one for all, a diagonal or a single variance.
     tol : float, default=1e-3
-        The gain of the lower bound (mean log-likelihood) in a step must fall below this …
+        For EM to have converged, the gain of the lower bound (mean log-likelihood) in a step must
+        fall below this.
     residual_tol : float, default=1e-6
-        … and the scaled change of the parameters below this, for EM to have converged. The
+        For EM to have converged, the scaled change of the parameters must fall below this. The
         scaled change is the largest change of a weight, of a mean in standard deviations of its
         component, and of a covariance relative to itself. The gain alone stops far too early
         where components overlap; ``np.inf`` leaves it to the gain, as scikit-learn does.
@@ -167,6 +180,21 @@ class DifferentiableGaussianMixture(
     array([1, 0])
     """
 
+    weights_: FloatArray
+    means_: FloatArray
+    covariances_: FloatArray
+    precisions_: FloatArray
+    precisions_cholesky_: FloatArray
+    converged_: bool
+    n_iter_: int
+    n_evaluations_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
+    marginal_error_: float
+    residual_: float
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+
     _parameter_constraints: dict = EM_CONSTRAINTS | {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
@@ -180,34 +208,35 @@ class DifferentiableGaussianMixture(
         "converged_", "n_iter_", "n_evaluations_", "lower_bound_", "lower_bounds_",
         "marginal_error_", "residual_", "_fitted_type", "_record",
     )  # fmt: skip
+    _as_dict = {"_record": FitRecord}
 
     def __init__(
         self,
-        n_components=1,
+        n_components: int = 1,
         *,
-        covariance_type="full",
-        tol=1e-3,
-        residual_tol=1e-6,
-        reg_covar=1e-6,
-        max_iter=1000,
-        n_init=1,
-        init_params="kmeans",
-        init_size=20_000,
-        weights_init=None,
-        means_init=None,
-        precisions_init=None,
-        fixed_weights=False,
-        temperature=1.0,
-        e_step="softmax",
-        acceleration="auto",
-        anderson_depth=10,
-        random_state=None,
-        warm_start=False,
-        keep_path=True,
-        verbose=0,
-        verbose_interval=10,
-        n_jobs=None,
-    ):
+        covariance_type: CovarianceType = "full",
+        tol: float = 1e-3,
+        residual_tol: float = 1e-6,
+        reg_covar: float = 1e-6,
+        max_iter: int = 1000,
+        n_init: int = 1,
+        init_params: InitParams = "kmeans",
+        init_size: int | None = 20_000,
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        fixed_weights: bool = False,
+        temperature: float | Sequence[float] = 1.0,
+        e_step: Literal["softmax", "sinkhorn"] = "softmax",
+        acceleration: Literal["auto", "anderson", "newton"] | None = "auto",
+        anderson_depth: int = 10,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        keep_path: bool = True,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        n_jobs: int | None = None,
+    ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.tol = tol
@@ -232,7 +261,9 @@ class DifferentiableGaussianMixture(
         self.verbose_interval = verbose_interval
         self.n_jobs = n_jobs
 
-    def fit(self, X, y=None, *, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: object = None, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Fit the mixture by EM.
 
         If it raises, the estimator is what it was before.
@@ -264,7 +295,9 @@ class DifferentiableGaussianMixture(
             warn_of(self._fit(X, sample_weight))
         return self
 
-    def fit_predict(self, X, y=None, *, sample_weight=None):
+    def fit_predict(
+        self, X: ArrayLike, y: object = None, *, sample_weight: ArrayLike | None = None
+    ) -> NDArray[np.int64]:
         """Fit the mixture and return the most probable component of each sample.
 
         Parameters

@@ -1,6 +1,9 @@
 """What a Gaussian mixture can do once its parameters are known."""
 
+from typing import Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -9,7 +12,7 @@ from ..em.densities import completed_log_density, labels, log_density, responsib
 from ..em.em_map import EMMap
 from ..families import FAMILIES
 from ..numerics.threads import effective_n_threads
-from ..parameters import MixtureParameters
+from ..parameters import CovarianceType, FloatArray, MixtureLike, MixtureParameters
 from ..transport.bures import square_root_factors
 from .state import refuse_other_fit
 
@@ -22,7 +25,15 @@ class MixtureDensity:
     """
 
     @classmethod
-    def from_parameters(cls, weights, means, covariances, *, covariance_type="full", **params):
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        *,
+        covariance_type: CovarianceType = "full",
+        **params: Any,
+    ) -> Self:
         """A fitted estimator with given parameters, without data.
 
         Parameters
@@ -54,9 +65,10 @@ class MixtureDensity:
         """
         means = np.asarray(means)
         dtype = np.float32 if means.dtype == np.float32 else np.float64
-        theta = as_parameters(
-            MixtureParameters(weights, means, covariances, covariance_type), "from_parameters"
+        given = MixtureParameters(
+            np.asarray(weights), means, np.asarray(covariances), covariance_type
         )
+        theta = as_parameters(given, "from_parameters")
         mixture = cls(theta.n_components, covariance_type=covariance_type, **params)
         mixture._set_parameters(theta, dtype)
         mixture.n_features_in_ = theta.n_features
@@ -65,7 +77,7 @@ class MixtureDensity:
         return mixture
 
     @classmethod
-    def from_mixture(cls, mixture, **params):
+    def from_mixture(cls, mixture: MixtureLike, **params: Any) -> Self:
         """A fitted estimator with the parameters of another mixture.
 
         Parameters
@@ -108,7 +120,7 @@ class MixtureDensity:
             )
 
     @property
-    def parameters_(self):
+    def parameters_(self) -> MixtureParameters:
         """Weights, means and covariances of the fitted mixture, as `MixtureParameters`."""
         self._check_is_fitted()
         return MixtureParameters(
@@ -148,7 +160,7 @@ class MixtureDensity:
     def _validate_X(self, X, *, reset, ensure_min_samples=1):
         return checked_rows(self, X, reset=reset, ensure_min_samples=ensure_min_samples)
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> FloatArray:
         """Log-likelihood of each sample, whatever the temperature.
 
         Parameters
@@ -164,7 +176,9 @@ class MixtureDensity:
         with np.errstate(over="ignore"):
             return log_density(em_map, theta).astype(em_map.samples.dtype, copy=False)
 
-    def score(self, X, y=None, *, sample_weight=None):
+    def score(
+        self, X: ArrayLike, y: object = None, *, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Mean log-likelihood of the samples.
 
         At a temperature other than one this is not what EM climbs: see `free_energy`.
@@ -182,7 +196,7 @@ class MixtureDensity:
         """
         return self._log_likelihood(X, sample_weight)[0]
 
-    def free_energy(self, X, *, sample_weight=None):
+    def free_energy(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """Mean of -ε log Σ_k w_k g_k(x)^(1/ε) over the samples, at the last temperature ε.
 
         The value of a semi-relaxed entropic transport from the samples to the components, which
@@ -206,7 +220,7 @@ class MixtureDensity:
         em_map, theta = self._map(X, temperature=temperature)
         return _weighted_mean(density(em_map, theta), em_map.samples.X, sample_weight)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Most probable component of each sample.
 
         Parameters
@@ -220,7 +234,7 @@ class MixtureDensity:
         em_map, theta = self._map(X, temperature=self._last_temperature)
         return labels(em_map, theta)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
         """Responsibilities: the probability of each component given the sample.
 
         At a temperature ε, they are in proportion to w_k g_k(x)^(1/ε).
@@ -237,7 +251,7 @@ class MixtureDensity:
         proba = responsibilities(em_map, theta)
         return proba.astype(em_map.samples.dtype, copy=False)
 
-    def sample(self, n_samples=1):
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw samples from the mixture.
 
         Parameters
@@ -274,7 +288,7 @@ class MixtureDensity:
         of_covariances = family.n_parameters(n_components, n_features)
         return n_components * n_features + of_covariances + of_weights
 
-    def aic(self, X, *, sample_weight=None):
+    def aic(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """Akaike information criterion on ``X``; the lower the better.
 
         -2 log-likelihood + 2 · number of free parameters. Fixed weights are not counted.
@@ -292,7 +306,7 @@ class MixtureDensity:
         deviance, _ = _deviance(*self._log_likelihood(X, sample_weight))
         return deviance + 2 * self._n_parameters()
 
-    def bic(self, X, *, sample_weight=None):
+    def bic(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """Bayesian information criterion on ``X``; the lower the better.
 
         -2 log-likelihood + log n · number of free parameters, with n the sum of the sample
@@ -310,7 +324,7 @@ class MixtureDensity:
         deviance, n = _deviance(*self._log_likelihood(X, sample_weight))
         return deviance + np.log(n) * self._n_parameters()
 
-    def icl(self, X, *, sample_weight=None):
+    def icl(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """Integrated completed likelihood criterion on ``X``; the lower the better.
 
         BIC plus twice the entropy of the responsibilities, -2 Σ_i s_i Σ_k γ_ik log γ_ik: a

@@ -31,10 +31,12 @@ which has no guarantee to descend; step 2 does.
 """
 
 import math
+from collections.abc import Sequence
 from numbers import Integral
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 from scipy.sparse import csc_array
 
@@ -42,7 +44,7 @@ from ..checks import as_full, as_parameters, checked_mixtures, refuse_other_feat
 from ..estimators.state import warn_of
 from ..families import DIAGONAL, FULL, family_of
 from ..families.base import Family
-from ..parameters import MixtureParameters
+from ..parameters import MixtureLike, MixtureParameters, RandomState
 from ..transport.bures import gaussian_costs, square_root_factors, standard_deviations
 from ..transport.bures_barycenter import (
     TOL,
@@ -63,16 +65,16 @@ MASS_ROUNDING = 1e-13
 
 
 def mixture_barycenter(
-    mixtures,
-    weights=None,
+    mixtures: Sequence[MixtureLike],
+    weights: ArrayLike | None = None,
     *,
-    method="multimarginal",
-    n_components=None,
-    init=None,
-    max_iter=100,
-    tol=1e-9,
-    random_state=None,
-):
+    method: Literal["multimarginal", "fixed_point"] = "multimarginal",
+    n_components: int | None = None,
+    init: MixtureLike | None = None,
+    max_iter: int = 100,
+    tol: float = 1e-9,
+    random_state: RandomState = None,
+) -> MixtureParameters:
     """Barycenter of Gaussian mixtures in the Mixture-Wasserstein distance MW2.
 
     A mixture ν for which Σ_j λ_j MW2²(ν, μ_j) is least.

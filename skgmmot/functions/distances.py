@@ -1,19 +1,30 @@
 """Distances between Gaussian mixtures."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.utils._param_validation import validate_params
+from numpy.typing import NDArray
 
 from ..checks import N_JOBS, as_parameters, checked_regularization
 from ..estimators.state import warn_of
+from ..parameters import MixtureLike, MixtureParameters, PenaltiesLike
 from ..results.transport_result import transport_between
 from .mixture_transport import checked_transport
+from .validation import validated
 
 # Pairs are handed to workers in batches: one alone takes less than its handing over.
 PAIRS_PER_TASK = 256
 
 
-def mixture_wasserstein(a, b, *, squared=False, reg=0.0, reg_m=None):
+def mixture_wasserstein(
+    a: MixtureLike,
+    b: MixtureLike,
+    *,
+    squared: bool = False,
+    reg: float = 0.0,
+    reg_m: PenaltiesLike = None,
+) -> float:
     """Mixture-Wasserstein distance MW2 between two Gaussian mixtures.
 
     Parameters
@@ -70,14 +81,24 @@ def mixture_wasserstein(a, b, *, squared=False, reg=0.0, reg_m=None):
     return transport.value if squared else transport.distance
 
 
-@validate_params({"n_jobs": N_JOBS}, prefer_skip_nested_validation=True)
-def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=None, n_jobs=None):
+@validated({"n_jobs": N_JOBS})
+def pairwise_mixture_wasserstein(
+    A: Sequence[MixtureLike],
+    B: Sequence[MixtureLike] | None = None,
+    *,
+    squared: bool = False,
+    reg: float = 0.0,
+    reg_m: PenaltiesLike = None,
+    n_jobs: int | None = None,
+) -> NDArray[np.float64]:
     """Mixture-Wasserstein distances between all mixtures of one list, or of two.
 
     Parameters
     ----------
     A : sequence of mixtures
-        Each an estimator, a `MixtureParameters` or a tuple, as in `mixture_wasserstein`.
+        Each an estimator, a `MixtureParameters` or a tuple, as in `mixture_wasserstein`. Also an
+        array of objects, with one mixture in each row: it can be indexed by scikit-learn's
+        splitters. ``np.fromiter(mixtures, dtype=object)`` makes one.
     B : sequence of mixtures, default=None
         None compares those of ``A`` with one another.
     squared, reg, reg_m
@@ -118,17 +139,17 @@ def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=Non
     >>> clustering.fit(distances).labels_
     array([1, 1, 0, 0])
     """
-    A = _read(A, "A")
-    others = A if B is None else _read(B, "B")
-    _refuse_other_features(A + others)
+    mixtures = _read(A, "A")
+    others = mixtures if B is None else _read(B, "B")
+    _refuse_other_features(mixtures + others)
     reg, reg_m = checked_regularization(reg, reg_m)
     symmetric = B is None and reg_m[0] == reg_m[1]
-    needed = np.ones((len(A), len(others)), dtype=bool)
+    needed = np.ones((len(mixtures), len(others)), dtype=bool)
     if B is None:
         np.fill_diagonal(needed, reg > 0)
     if symmetric:
         needed = np.triu(needed)
-    values, complaints = _distances(A, others, np.argwhere(needed), reg, reg_m, n_jobs)
+    values, complaints = _distances(mixtures, others, np.argwhere(needed), reg, reg_m, n_jobs)
     distances = np.zeros(needed.shape)
     distances[needed] = values[:, int(not squared)]
     if symmetric:
@@ -139,7 +160,14 @@ def pairwise_mixture_wasserstein(A, B=None, *, squared=False, reg=0.0, reg_m=Non
 
 def _read(mixtures, name):
     """The mixtures of a list, each checked once."""
-    if hasattr(mixtures, "weights_") or isinstance(mixtures, np.ndarray):
+    if isinstance(mixtures, np.ndarray):
+        if mixtures.dtype != object or not mixtures.ndim or mixtures.size != len(mixtures):
+            raise ValueError(
+                f"{name}: an array must hold objects, one mixture in each row; got the shape "
+                f"{mixtures.shape} and the dtype {mixtures.dtype}. NumPy takes tuples and "
+                "Pipelines apart: np.fromiter(mixtures, dtype=object) keeps them whole."
+            )
+    elif not hasattr(mixtures, "__iter__") or isinstance(mixtures, MixtureParameters):
         raise ValueError(f"{name} must be a sequence of mixtures; got {type(mixtures).__name__}.")
     parameters = [as_parameters(m, f"{name}[{i}]", dtype=None) for i, m in enumerate(mixtures)]
     if not parameters:

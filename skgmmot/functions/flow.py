@@ -10,14 +10,17 @@ gradient descent with η = 1/2 would be there in one step, whatever the number o
 """
 
 import math
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
 
 from ..checks import (
     RANDOM_STATE,
@@ -29,15 +32,24 @@ from ..checks import (
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..estimators.state import warn_of
 from ..families import family_of
-from ..parameters import MixtureParameters
+from ..parameters import (
+    FloatArray,
+    GradientMode,
+    MixtureLike,
+    MixtureParameters,
+    PenaltiesLike,
+    RandomState,
+)
+from ..reprs import count, html_repr, short_repr
 from ..results.transport_result import transport_between
 from .flow_fits import FlowFits
+from .validation import as_rows, validated
 
 # Decay of Adam's two averages (Kingma and Ba 2015).
 DECAY, DECAY_OF_SQUARES = 0.9, 0.999
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureFlow:
     """Where points have flowed to, as `mixture_flow` returns it.
 
@@ -64,14 +76,25 @@ class MixtureFlow:
     ((100, 2), (51,))
     """
 
-    X: np.ndarray
+    X: FloatArray
     mixture: DifferentiableGaussianMixture
-    losses: np.ndarray
-    positions: np.ndarray | None = None
-    path: list | None = None
+    losses: FloatArray
+    positions: FloatArray | None = None
+    path: list[MixtureParameters] | None = None
+
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        n_points, n_features = self.X.shape
+        return (
+            f"{count(n_points, 'point')} with {count(n_features, 'feature')}, "
+            f"{count(len(self.losses) - 1, 'step')}, "
+            f"loss {self.losses[0]:.6g} to {self.losses[-1]:.6g}"
+        )
 
 
-@validate_params(
+@validated(
     {
         "X": ["array-like"],
         "estimator": [None, DifferentiableGaussianMixture],
@@ -84,27 +107,26 @@ class MixtureFlow:
         "callback": [None, callable],
         "keep_path": ["boolean"],
         "random_state": RANDOM_STATE,
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def mixture_flow(
-    X,
-    target,
+    X: ArrayLike,
+    target: MixtureLike | list[MixtureLike],
     *,
-    estimator=None,
-    reg=0.0,
-    reg_m=None,
-    target_weights=None,
-    optimizer="adam",
-    learning_rate=None,
-    n_steps=200,
-    batch_fraction=1.0,
-    mode="one_step",
-    warm_start=True,
-    callback=None,
-    keep_path=False,
-    random_state=None,
-):
+    estimator: DifferentiableGaussianMixture | None = None,
+    reg: float = 0.0,
+    reg_m: PenaltiesLike = None,
+    target_weights: ArrayLike | None = None,
+    optimizer: Literal["adam", "gd"] = "adam",
+    learning_rate: float | None = None,
+    n_steps: int = 200,
+    batch_fraction: float = 1.0,
+    mode: GradientMode = "one_step",
+    warm_start: bool = True,
+    callback: Callable[..., object] | None = None,
+    keep_path: bool = False,
+    random_state: RandomState = None,
+) -> MixtureFlow:
     """Move points down the MW2 loss of the mixture fitted to them.
 
     Each step fits a mixture to the points, takes the gradient of its loss with respect to every
@@ -205,7 +227,7 @@ def mixture_flow(
     >>> bool(flow.losses[-1] < 1e-3 * flow.losses[0])
     True
     """
-    X = check_array(X, dtype=[np.float64, np.float32], copy=True, ensure_min_samples=2)
+    X = as_rows(X, copy=True, ensure_min_samples=2)
     targets, lam = _checked_targets(target, target_weights, X.shape[1])
     reg, reg_m = checked_regularization(reg, reg_m)
     rng = check_random_state(random_state)
@@ -223,7 +245,8 @@ def mixture_flow(
     shown = X.view()
     shown.flags.writeable = False
     losses, descend = [], None
-    positions, path = ([], []) if keep_path else (None, None)
+    positions: list[FloatArray] = []
+    path: list[MixtureParameters] = []
     try:
         if warm_start:
             fits.fit(X)
@@ -257,9 +280,10 @@ def mixture_flow(
     finally:  # of what led to an error as well
         warn_of(fits.complaints(), stacklevel=4)  # above validate_params
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
-    if keep_path:
-        positions, path = np.array([*positions, X]), [*path, fits.theta]
-    return MixtureFlow(X, mixture, np.array(losses), positions, path)
+    if not keep_path:
+        return MixtureFlow(X, mixture, np.array(losses))
+    kept = np.array([*positions, X]), [*path, fits.theta]
+    return MixtureFlow(X, mixture, np.array(losses), *kept)
 
 
 def _checked_targets(target, target_weights, n_features):

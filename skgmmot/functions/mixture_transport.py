@@ -2,10 +2,13 @@
 
 from ..checks import as_parameters, checked_regularization, refuse_other_features
 from ..estimators.state import warn_of
-from ..results.transport_result import transport_between
+from ..parameters import MixtureLike, PenaltiesLike
+from ..results.transport_result import MixtureTransport, transport_between
 
 
-def mixture_transport(a, b, *, reg=0.0, reg_m=None):
+def mixture_transport(
+    a: MixtureLike, b: MixtureLike, *, reg: float = 0.0, reg_m: PenaltiesLike = None
+) -> MixtureTransport:
     """Optimal transport between two Gaussian mixtures: MW2, its plan and its gradient.
 
     MW2 is the Wasserstein distance when the couplings are restricted to Gaussian mixtures
@@ -34,18 +37,18 @@ def mixture_transport(a, b, *, reg=0.0, reg_m=None):
         All in float64: ``value``, ``distance``, ``plan``, ``cost_matrix``, ``potentials``,
         ``converged``, and the methods ``gradient``, ``map`` and ``interpolate``.
 
+    Raises
+    ------
+    ValueError
+        If a mixture is not fitted or not valid, the numbers of features differ, or ``reg`` or
+        ``reg_m`` is not a number in its range.
+
     Warns
     -----
     ConvergenceWarning
         If the plan is not optimal; ``converged`` is then False. Without entropy, an unbalanced
         plan has converged if its duality gap is below 1e-8 of the value; with it, if the error
         of its marginals is below 1e-10.
-
-    Raises
-    ------
-    ValueError
-        If a mixture is not fitted or not valid, the numbers of features differ, or ``reg`` or
-        ``reg_m`` is not a number in its range.
 
     Notes
     -----

@@ -15,15 +15,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils import check_array
+from numpy.typing import ArrayLike
 
 from ..checks import as_parameters, as_real, checked_weights
 from ..em.densities import log_density, responsibilities
 from ..em.em_map import EMMap
 from ..families import FULL, family_of
 from ..numerics.threads import effective_n_threads
-from ..parameters import MixtureParameters
+from ..parameters import FloatArray, MixtureLike, MixtureParameters
+from ..reprs import count, html_repr, short_repr
 from ..transport.plans import divergence
+from .validation import as_rows
 
 
 class SemirelaxedTransport:
@@ -51,6 +53,10 @@ class SemirelaxedTransport:
     array([0.33333333, 0.33333333, 0.33333333])
     """
 
+    value: float
+    epsilon: float
+    row_sums: FloatArray
+
     def __init__(self, em_map, theta):
         self.epsilon = em_map.temperature
         X, weight = em_map.samples.rows()
@@ -61,19 +67,37 @@ class SemirelaxedTransport:
         self.value = -self.epsilon * float(self.row_sums[here] @ values)
         self._map, self._theta = em_map, theta
 
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        return (
+            f"{count(len(self.row_sums), 'sample')} to "
+            f"{count(self._theta.n_components, 'component')}, "
+            f"value {self.value:.6g}, epsilon {self.epsilon:.6g}"
+        )
+
     @property
-    def plan(self):
+    def plan(self) -> FloatArray:
+        """The optimal plan P, row sums times responsibilities."""
         return self.row_sums[:, None] * responsibilities(self._map, self._theta)
 
     @property
-    def column_sums(self):
+    def column_sums(self) -> FloatArray:
+        """The column sums of the optimal plan, of which only blocks are computed at a time."""
         return sum(
             self.row_sums[part] @ responsibilities(self._map.of_samples(chunk), self._theta)
             for part, chunk in self._map.samples.chunks()
         )
 
 
-def semirelaxed_transport(X, mixture, *, epsilon=1.0, sample_weight=None):
+def semirelaxed_transport(
+    X: ArrayLike,
+    mixture: MixtureLike,
+    *,
+    epsilon: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+) -> SemirelaxedTransport:
     """Semi-relaxed entropic transport from samples to the components of a mixture.
 
     Parameters
@@ -112,7 +136,7 @@ def semirelaxed_transport(X, mixture, *, epsilon=1.0, sample_weight=None):
     >>> bool(abs(transport.value + mixture.score(X)) < 1e-12)
     True
     """
-    X = check_array(X, dtype=[np.float64, np.float32], order="C", input_name="X")
+    X = as_rows(X, order="C", input_name="X")
     theta = as_parameters(mixture, "mixture")
     theta = replace(theta, weights=theta.weights / theta.weights.sum())
     if X.shape[1] != theta.n_features:
@@ -138,14 +162,34 @@ class BlockCoordinateStep(NamedTuple):
     after_plan, after_weights, after_gaussians : float
     """
 
-    plan: np.ndarray
+    plan: FloatArray
     parameters: MixtureParameters
     after_plan: float
     after_weights: float
     after_gaussians: float
 
+    def __repr__(self):
+        return short_repr(self)
 
-def block_coordinate_descent(X, mixture, *, n_steps, epsilon=1.0, sample_weight=None):
+    def _repr_html_(self):
+        return html_repr(self)
+
+    def _summary(self):
+        n_samples, n_components = self.plan.shape
+        return (
+            f"{count(n_samples, 'sample')} to {count(n_components, 'component')}, "
+            f"objective {self.after_gaussians:.6g}"
+        )
+
+
+def block_coordinate_descent(
+    X: ArrayLike,
+    mixture: MixtureLike,
+    *,
+    n_steps: int,
+    epsilon: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+) -> list[BlockCoordinateStep]:
     """Lower ⟨P, C⟩ + ε KL(P | a ⊗ w) over the plan, the weights and the Gaussians in turn.
 
     A reference to read, and to test EM against: it stores the plan, and its steps are those of
@@ -157,12 +201,16 @@ def block_coordinate_descent(X, mixture, *, n_steps, epsilon=1.0, sample_weight=
     mixture : fitted estimator, MixtureParameters or tuple (weights, means, covariances)
         Where to start.
     n_steps : int
+        Number of rounds.
     epsilon : float, default=1.0
+        ε > 0.
     sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights of the samples; None: all equal.
 
     Returns
     -------
     steps : list of BlockCoordinateStep
+        One for each round.
 
     Examples
     --------

@@ -13,13 +13,32 @@ _SINGULAR = 1e-10
 
 
 class LinearSolve(NamedTuple):
-    """How the linear system of ``implicit`` was solved.
+    """How the linear system of a gradient of mode ``implicit`` was solved.
 
+    The attribute ``solve`` of a `FitCotangent`.
+
+    Attributes
+    ----------
     method : {"gmres", "dense"}
-    n_products : int, passes over the data that the products with ∂_θ F took
-    residual : float, relative
-    singular : bool, whether the system is singular and the solution that of least norm
-    n_lost : int, number of directions in which it is
+        ``dense`` forms the matrix, of a few parameters, or where GMRES has failed.
+    n_products : int
+        Number of passes over the data, one for each product with the derivative of an EM step.
+    residual : float
+        Of the system, relative to its right-hand side.
+    singular : bool
+        Whether the system is singular. The solution is then that of least norm.
+    n_lost : int
+        Number of directions in which it is singular.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgmmot import DifferentiableGaussianMixture
+    >>> X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 0.0], [1.0, 0.0]])
+    >>> mixture = DifferentiableGaussianMixture().fit(X)
+    >>> solve = mixture.vjp(X, (None, [[0.0, 1.0]], None)).solve
+    >>> solve.method, solve.singular
+    ('dense', False)
     """
 
     method: str

@@ -16,8 +16,8 @@ from threadpoolctl import ThreadpoolController
 _RANGES_PER_THREAD = 4
 _lock = RLock()  # guards what follows; held across a fork, so that the child finds all of it whole
 _pool = None
-_holders = set()  # who is inside `one_blas_thread`
-_owed = []  # libraries that are to have their threads back, and how many
+_holders: set[object] = set()  # who is inside `one_blas_thread`
+_owed: list[tuple] = []  # libraries that are to have their threads back, and how many
 
 
 def _before_fork():

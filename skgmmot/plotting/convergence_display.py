@@ -1,10 +1,21 @@
 """ConvergenceDisplay: how a fit proceeded."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..estimators.mixture import DifferentiableGaussianMixture
-from .drawing import axes_of, log_scale, one_of
+from ..parameters import Estimator, FloatArray
+from .drawing import axes_of, figure_of, log_scale, one_of
 from .palette import next_color
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 QUANTITIES = ("lower_bound", "gain", "residual")
 _FIT = "fit"  # how lines of fits are found in axes
@@ -47,16 +58,21 @@ class ConvergenceDisplay:
     'mean log-likelihood'
     """
 
+    ax_: Axes
+    figure_: Figure
+    line_: Line2D
+    end_: Line2D
+
     def __init__(
         self,
         *,
-        lower_bounds,
-        residuals=None,
-        converged=None,
-        summary="",
-        bound_name="lower bound",
-        step_name="step",
-    ):
+        lower_bounds: FloatArray,
+        residuals: FloatArray | None = None,
+        converged: bool | None = None,
+        summary: str = "",
+        bound_name: str = "lower bound",
+        step_name: str = "step",
+    ) -> None:
         self.lower_bounds = lower_bounds
         self.residuals = residuals
         self.converged = converged
@@ -65,7 +81,15 @@ class ConvergenceDisplay:
         self.step_name = step_name
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, *, sample_weight=None, ax=None, **options):
+    def from_estimator(
+        cls,
+        estimator: Estimator,
+        X: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw how a fit proceeded.
 
         Parameters
@@ -117,7 +141,15 @@ class ConvergenceDisplay:
         )
         return display.plot(ax, **options)
 
-    def plot(self, ax=None, *, quantity="lower_bound", name=None, line_kw=None, end_kw=None):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        quantity: Literal["lower_bound", "gain", "residual"] = "lower_bound",
+        name: str | None = None,
+        line_kw: dict[str, Any] | None = None,
+        end_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw one quantity over the steps.
 
         Parameters
@@ -144,7 +176,7 @@ class ConvergenceDisplay:
                 "quantity='residual' needs the data of the fit: pass X to from_estimator."
             )
         ax = axes_of(self, ax)
-        values = {
+        values: Any = {
             "lower_bound": self.lower_bounds,
             "gain": np.diff(self.lower_bounds),
             "residual": self.residuals,
@@ -168,7 +200,7 @@ class ConvergenceDisplay:
         ax.set(xlabel=self.step_name, ylabel=ylabel)
         if label:
             ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, figure_of(ax)
         return self
 
 

@@ -19,6 +19,11 @@ def axes_of(display, ax, *, figsize=None):
     return checked_axes(ax)
 
 
+def figure_of(ax):
+    """The figure that axes lie in, of subfigures the one."""
+    return ax.figure
+
+
 def checked_axes(ax, name="ax"):
     """The axes given, or an error."""
     if not (hasattr(ax, "add_patch") and hasattr(ax, "figure")):

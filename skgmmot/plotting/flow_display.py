@@ -1,10 +1,17 @@
 """FlowDisplay: the paths of points that flow to a mixture, and the energy on the way."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..checks import as_parameters
+from ..functions.flow import MixtureFlow
+from ..parameters import FloatArray, MixtureLike, MixtureParameters
 from .drawing import (
     axes_of,
     checked_axes,
@@ -17,6 +24,13 @@ from .drawing import (
     pair_of_features,
 )
 from .palette import BLUE, GRAY, VERMILLION, next_color
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection, PathCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Ellipse
 
 _INK = np.zeros(3)
 _ENERGY = "energy of a flow"  # how such lines are found in axes
@@ -62,14 +76,38 @@ class FlowDisplay:
     ['feature 0', 'flow step']
     """
 
-    def __init__(self, *, positions, losses, targets=(), feature_names=None):
+    ax_: Any  # Axes, or two of them
+    figure_: Figure
+    paths_: LineCollection | None
+    start_: PathCollection | None
+    end_: PathCollection | None
+    ellipses_: list[Ellipse | None]
+    line_: Line2D | None
+
+    def __init__(
+        self,
+        *,
+        positions: FloatArray,
+        losses: FloatArray,
+        targets: Sequence[MixtureParameters] = (),
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
         self.positions = positions
         self.losses = losses
         self.targets = targets
         self.feature_names = feature_names
 
     @classmethod
-    def from_flow(cls, flow, *, X=None, target=None, feature_names=None, ax=None, **options):
+    def from_flow(
+        cls,
+        flow: MixtureFlow,
+        *,
+        X: ArrayLike | None = None,
+        target: MixtureLike | list[MixtureLike] | None = None,
+        feature_names: Sequence[str] | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw a flow.
 
         Parameters
@@ -105,8 +143,8 @@ class FlowDisplay:
                     f"{start.shape}."
                 )
             positions = np.array([flow.X] if X is None else [start, flow.X])
-        targets = target if isinstance(target, list) else [] if target is None else [target]
-        targets = [as_parameters(mixture, "target") for mixture in targets]
+        given = target if isinstance(target, list) else [] if target is None else [target]
+        targets = [as_parameters(mixture, "target") for mixture in given]
         for mixture in targets:
             if mixture.n_features != flow.X.shape[1]:
                 raise ValueError(
@@ -123,20 +161,20 @@ class FlowDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Axes | Sequence[Axes] | None = None,
         *,
-        kind="both",
-        features=(0, 1),
-        max_paths=200,
-        least=0.0,
-        name=None,
-        legend=True,
-        path_kw=None,
-        start_kw=None,
-        end_kw=None,
-        ellipse_kw=None,
-        line_kw=None,
-    ):
+        kind: Literal["both", "points", "energy"] = "both",
+        features: Sequence[int | str] = (0, 1),
+        max_paths: int = 200,
+        least: float = 0.0,
+        name: str | None = None,
+        legend: bool = True,
+        path_kw: dict[str, Any] | None = None,
+        start_kw: dict[str, Any] | None = None,
+        end_kw: dict[str, Any] | None = None,
+        ellipse_kw: dict[str, Any] | None = None,
+        line_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw the points, the energy, or both side by side.
 
         Parameters

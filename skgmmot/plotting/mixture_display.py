@@ -1,18 +1,24 @@
 """MixtureDisplay: the ellipses of a mixture, its density and its samples."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from sklearn.utils import check_array
+from numpy.typing import ArrayLike
 
 from ..checks import as_parameters
 from ..estimators.mixture import DifferentiableGaussianMixture
-from ..parameters import MixtureParameters, final_mixture
+from ..functions.validation import as_rows
+from ..parameters import Estimator, FloatArray, MixtureLike, MixtureParameters, final_mixture
 from .drawing import (
     axes_of,
     checked_names,
     colors_of,
     draw_ellipses,
+    figure_of,
     marginal,
     name_axes,
     names_of_features,
@@ -22,6 +28,14 @@ from .drawing import (
     write,
 )
 from .palette import GRAY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Ellipse
+    from matplotlib.text import Text
 
 _PROBABILITIES = (0.25, 0.5, 0.75, 0.95)
 _GRID_POINTS = 300  # of each axis, about
@@ -66,14 +80,35 @@ class MixtureDisplay:
     'petal length (cm)'
     """
 
-    def __init__(self, *, parameters, X=None, responsibilities=None, feature_names=None):
+    ax_: Axes
+    figure_: Figure
+    ellipses_: list[Ellipse | None]
+    samples_: PathCollection | None
+    contours_: QuadContourSet | None
+    texts_: list[Text]
+
+    def __init__(
+        self,
+        *,
+        parameters: MixtureParameters,
+        X: FloatArray | None = None,
+        responsibilities: FloatArray | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
         self.parameters = parameters
         self.X = X
         self.responsibilities = responsibilities
         self.feature_names = feature_names
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, *, ax=None, **options):
+    def from_estimator(
+        cls,
+        estimator: Estimator,
+        X: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw a fitted mixture.
 
         Parameters
@@ -111,7 +146,15 @@ class MixtureDisplay:
         return display.plot(ax, **options)
 
     @classmethod
-    def from_parameters(cls, mixture, X=None, *, feature_names=None, ax=None, **options):
+    def from_parameters(
+        cls,
+        mixture: MixtureLike,
+        X: ArrayLike | None = None,
+        *,
+        feature_names: Sequence[str] | None = None,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw a mixture that is given by its parameters.
 
         Parameters
@@ -135,7 +178,7 @@ class MixtureDisplay:
         names = checked_names(feature_names, n_features)
         responsibilities = None
         if X is not None:
-            X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+            X = as_rows(X, input_name="X")
             if X.shape[1] != n_features:
                 raise ValueError(
                     f"X must have the {n_features} features of the mixture; it has {X.shape[1]}."
@@ -148,20 +191,20 @@ class MixtureDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Axes | None = None,
         *,
-        features=(0, 1),
-        n_std=2.0,
-        density=False,
-        annotate=None,
-        fill=True,
-        colors=None,
-        name=None,
-        ellipse_kw=None,
-        scatter_kw=None,
-        contour_kw=None,
-        text_kw=None,
-    ):
+        features: Sequence[int | str] = (0, 1),
+        n_std: float = 2.0,
+        density: bool | Sequence[float] = False,
+        annotate: Literal["number", "weight"] | None = None,
+        fill: bool = True,
+        colors: Any = None,
+        name: str | None = None,
+        ellipse_kw: dict[str, Any] | None = None,
+        scatter_kw: dict[str, Any] | None = None,
+        contour_kw: dict[str, Any] | None = None,
+        text_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw two features.
 
         Parameters
@@ -217,7 +260,7 @@ class MixtureDisplay:
                 text = str(k) if annotate == "number" else f"{weight:.2f}"
                 self.texts_.append(write(ax, mean, text, **(text_kw or {})))
         name_axes(ax, pair, names)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, figure_of(ax)
         return self
 
     def _draw_samples(self, ax, pair, colors, options):

@@ -1,14 +1,25 @@
 """ModelSelectionDisplay: criteria over numbers of components and covariance types."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from ..estimators.state import warn_of
-from ..parameters import COVARIANCE_TYPES
-from .drawing import axes_of, one_of
+from ..parameters import COVARIANCE_TYPES, Estimator, FloatArray
+from .drawing import axes_of, figure_of, one_of
 from .palette import MARKERS, component_colors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 CRITERIA = ("bic", "aic", "icl")  # the lower the better
 _PARAMETERS = ("n_components", "covariance_type")
@@ -58,16 +69,23 @@ class ModelSelectionDisplay:
     (2, 'full')
     """
 
+    ax_: Axes
+    figure_: Figure
+    lines_: dict[str, Line2D]
+    bands_: dict[str, PolyCollection]
+    best_: dict[str, Any]
+    best_mark_: Line2D | None
+
     def __init__(
         self,
         *,
-        n_components,
-        covariance_types,
-        values,
-        deviations=None,
-        higher_is_better=False,
-        value_name=None,
-    ):
+        n_components: Sequence[int],
+        covariance_types: Sequence[str],
+        values: dict[str, FloatArray],
+        deviations: dict[str, FloatArray] | None = None,
+        higher_is_better: bool = False,
+        value_name: str | None = None,
+    ) -> None:
         self.n_components = n_components
         self.covariance_types = covariance_types
         self.values = values
@@ -78,14 +96,14 @@ class ModelSelectionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Estimator,
+        X: ArrayLike,
         *,
-        n_components=(1, 2, 3, 4, 5, 6),
-        covariance_types=COVARIANCE_TYPES,
-        ax=None,
-        **options,
-    ):
+        n_components: Sequence[int] = (1, 2, 3, 4, 5, 6),
+        covariance_types: Sequence[str] = COVARIANCE_TYPES,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Fit mixtures, and draw a criterion of them on the data they are fitted to.
 
         Parameters
@@ -151,7 +169,15 @@ class ModelSelectionDisplay:
         return display.plot(ax, **options)
 
     @classmethod
-    def from_cv_results(cls, search, *, score="score", value_name=None, ax=None, **options):
+    def from_cv_results(
+        cls,
+        search: Estimator | dict[str, Any],
+        *,
+        score: str = "score",
+        value_name: str | None = None,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw the mean test scores of a search.
 
         Parameters
@@ -226,15 +252,15 @@ class ModelSelectionDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Axes | None = None,
         *,
-        criterion=None,
-        mark_best=True,
-        bands=True,
-        line_kw=None,
-        band_kw=None,
-        best_kw=None,
-    ):
+        criterion: Literal["bic", "aic", "icl"] | None = None,
+        mark_best: bool = True,
+        bands: bool = True,
+        line_kw: dict[str, Any] | None = None,
+        band_kw: dict[str, Any] | None = None,
+        best_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw a criterion over the number of components.
 
         Parameters
@@ -255,11 +281,10 @@ class ModelSelectionDisplay:
         -------
         display : ModelSelectionDisplay
         """
-        if criterion is None:
-            criterion = next(iter(self.values))
-        one_of(criterion, tuple(self.values), "criterion")
+        shown = next(iter(self.values)) if criterion is None else criterion
+        one_of(shown, tuple(self.values), "criterion")
         ax = axes_of(self, ax)
-        values = self.values[criterion]
+        values = self.values[shown]
         self.lines_, self.bands_, self.best_mark_ = {}, {}, None
         order = np.argsort(self.n_components, kind="stable")
         numbers = np.asarray(self.n_components)[order]
@@ -270,12 +295,12 @@ class ModelSelectionDisplay:
                 numbers, values[i][order], **own | {"label": kind} | (line_kw or {})
             )
             if bands and self.deviations is not None:
-                spread = self.deviations[criterion][i][order]
+                spread = self.deviations[shown][i][order]
                 own = {"color": color, "alpha": 0.12, "linewidth": 0} | (band_kw or {})
                 low, high = values[i][order] - spread, values[i][order] + spread
                 self.bands_[kind] = ax.fill_between(numbers, low, high, **own)
         best = np.nanargmax(values) if self.higher_is_better else np.nanargmin(values)
-        row, column = np.unravel_index(best, values.shape)
+        row, column = map(int, np.unravel_index(best, values.shape))
         self.best_ = {
             "n_components": self.n_components[column],
             "covariance_type": self.covariance_types[row],
@@ -287,9 +312,9 @@ class ModelSelectionDisplay:
             place = [self.best_["n_components"]], [self.best_["value"]]
             (self.best_mark_,) = ax.plot(*place, **own | (best_kw or {}))
         _name_numbers(ax, numbers)
-        ax.set(xlabel="components", ylabel=self.value_name or criterion.upper())
+        ax.set(xlabel="components", ylabel=self.value_name or shown.upper())
         ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, figure_of(ax)
         return self
 
     def _best_label(self):

@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Okabe and Ito's colors, which people with any color vision can tell apart. Yellow, which is hard
 # to see on white, comes last.
@@ -20,8 +21,8 @@ _BLACK_LEVELS = (0.0, 0.4, 0.65)
 SMALL_TEXT = 9  # points, the smallest in use
 
 
-def component_colors(n_components):
-    """Colors of components, that people with any color vision can tell apart.
+def component_colors(n_components: int) -> NDArray[np.float64]:
+    """The colors of components, that people with any color vision can tell apart.
 
     The first eight are those of Okabe and Ito, the next eight are darker, the next eight lighter;
     then they come again. Displays draw component ``k`` in the color ``k`` of this list, and from

@@ -1,10 +1,23 @@
 """SimplexDisplay: how the weights of a mixture change."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..checks import as_real
-from .drawing import axes_of, one_of
+from ..functions.flow import MixtureFlow
+from ..parameters import FloatArray, MixtureParameters
+from .drawing import axes_of, figure_of, one_of
 from .palette import GRAY, SMALL_TEXT, component_colors, line_style, next_color
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
 _FRAME, _PATH = "frame of a simplex", "path in a simplex"  # how they are found in axes
@@ -47,13 +60,34 @@ class SimplexDisplay:
     ['component 0', 'component 1', 'component 2']
     """
 
-    def __init__(self, *, weights, target=None, names=None):
+    ax_: Axes
+    figure_: Figure
+    lines_: list[Line2D]
+    start_: Line2D | None
+    end_: Line2D | None
+    target_: list[Line2D]
+
+    def __init__(
+        self,
+        *,
+        weights: FloatArray,
+        target: FloatArray | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
         self.weights = weights
         self.target = target
         self.names = names
 
     @classmethod
-    def from_weights(cls, weights, *, target=None, names=None, ax=None, **options):
+    def from_weights(
+        cls,
+        weights: ArrayLike,
+        *,
+        target: ArrayLike | None = None,
+        names: Sequence[str] | None = None,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw a sequence of weights.
 
         Parameters
@@ -87,7 +121,16 @@ class SimplexDisplay:
         return cls(weights=weights, target=target, names=names).plot(ax, **options)
 
     @classmethod
-    def from_flow(cls, flow, *, order=None, target=None, names=None, ax=None, **options):
+    def from_flow(
+        cls,
+        flow: MixtureFlow,
+        *,
+        order: Sequence[int] | Callable[[MixtureParameters], Sequence[int]] | None = None,
+        target: ArrayLike | None = None,
+        names: Sequence[str] | None = None,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw the weights of the mixtures along a flow.
 
         Parameters
@@ -130,7 +173,15 @@ class SimplexDisplay:
             weights = np.take_along_axis(weights, np.array(orders), axis=1)
         return cls.from_weights(weights, target=target, names=names, ax=ax, **options)
 
-    def plot(self, ax=None, *, kind="auto", name=None, line_kw=None, target_kw=None):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        kind: Literal["auto", "triangle", "lines"] = "auto",
+        name: str | None = None,
+        line_kw: dict[str, Any] | None = None,
+        target_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw the weights.
 
         Parameters
@@ -167,7 +218,7 @@ class SimplexDisplay:
             ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         elif n_entries:
             ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, figure_of(ax)
         return self
 
     def _draw_triangle(self, ax, names, name, line_kw, target_kw):
@@ -206,7 +257,7 @@ class SimplexDisplay:
         ax.set_ylim(bottom=0.0)
 
 
-def _checked(weights, name, ndim):
+def _checked(weights, name, ndim) -> FloatArray:
     weights = as_real(weights, name)
     if weights.ndim != ndim or not weights.size:
         shape = "(n_steps, n_components)" if ndim == 2 else "(n_components,)"

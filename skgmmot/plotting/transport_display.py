@@ -1,15 +1,23 @@
 """TransportDisplay: two mixtures, and the mass that goes from one to the other."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
 import numpy as np
 
 from ..checks import as_parameters
+from ..estimators.coupled import CoupledGMMFitter
 from ..functions.mixture_transport import mixture_transport
+from ..parameters import MixtureLike, PenaltiesLike
 from ..results.transport_result import MixtureTransport
 from .drawing import (
     axes_of,
     checked_names,
     colors_of,
     draw_ellipses,
+    figure_of,
     marginal,
     name_axes,
     names_of_features,
@@ -19,6 +27,13 @@ from .drawing import (
     write,
 )
 from .palette import BLUE, GRAY, LIGHT_GRAY, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Ellipse
+    from matplotlib.text import Text
 
 _WIDEST = 8.0  # points, of the link with the most mass
 _PLACES = np.linspace(0.25, 0.75, 11)  # of a label, along its link
@@ -57,12 +72,28 @@ class TransportDisplay:
     [(0, 0), (0, 1), (1, 1)]
     """
 
-    def __init__(self, *, transport, feature_names=None):
+    ax_: Axes
+    figure_: Figure
+    source_ellipses_: list[Ellipse | None]
+    target_ellipses_: list[Ellipse | None]
+    links_: dict[tuple[int, int], Line2D]
+    texts_: dict[tuple[int, int], Text]
+
+    def __init__(
+        self, *, transport: MixtureTransport, feature_names: Sequence[str] | None = None
+    ) -> None:
         self.transport = transport
         self.feature_names = feature_names
 
     @classmethod
-    def from_transport(cls, transport, *, feature_names=None, ax=None, **options):
+    def from_transport(
+        cls,
+        transport: MixtureTransport,
+        *,
+        feature_names: Sequence[str] | None = None,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw a transport.
 
         Parameters
@@ -89,8 +120,16 @@ class TransportDisplay:
 
     @classmethod
     def from_parameters(
-        cls, source, target, *, reg=0.0, reg_m=None, feature_names=None, ax=None, **options
-    ):
+        cls,
+        source: MixtureLike,
+        target: MixtureLike,
+        *,
+        reg: float = 0.0,
+        reg_m: PenaltiesLike = None,
+        feature_names: Sequence[str] | None = None,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw the transport between two mixtures.
 
         Parameters
@@ -110,17 +149,20 @@ class TransportDisplay:
         -------
         display : TransportDisplay
         """
-        source, target = as_parameters(source, "source"), as_parameters(target, "target")
-        if source.n_features != target.n_features:
+        pair = as_parameters(source, "source"), as_parameters(target, "target")
+        n_source, n_target = (mixture.n_features for mixture in pair)
+        if n_source != n_target:
             raise ValueError(
                 "source and target must have the same number of features; source has "
-                f"{source.n_features} and target has {target.n_features}."
+                f"{n_source} and target has {n_target}."
             )
-        transport = mixture_transport(source, target, reg=reg, reg_m=reg_m)
+        transport = mixture_transport(*pair, reg=reg, reg_m=reg_m)
         return cls(transport=transport, feature_names=feature_names).plot(ax, **options)
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **options):
+    def from_estimator(
+        cls, estimator: CoupledGMMFitter, *, ax: Axes | None = None, **options: Any
+    ) -> Self:
         """Draw the transport between the two mixtures of a coupled fit.
 
         Parameters
@@ -150,19 +192,19 @@ class TransportDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Axes | None = None,
         *,
-        features=(0, 1),
-        n_std=2.0,
-        color_by="mixture",
-        colors=None,
-        link_width=None,
-        masses=True,
-        legend=True,
-        ellipse_kw=None,
-        link_kw=None,
-        text_kw=None,
-    ):
+        features: Sequence[int | str] = (0, 1),
+        n_std: float = 2.0,
+        color_by: Literal["mixture", "component"] = "mixture",
+        colors: Any = None,
+        link_width: float | None = None,
+        masses: bool = True,
+        legend: bool = True,
+        ellipse_kw: dict[str, Any] | None = None,
+        link_kw: dict[str, Any] | None = None,
+        text_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw two features.
 
         Parameters
@@ -236,7 +278,7 @@ class TransportDisplay:
         if legend:
             _draw_legend(ax, side_colors if color_by == "mixture" else None)
         name_axes(ax, pair, names)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, figure_of(ax)
         return self
 
     def _colors(self, color_by, colors):

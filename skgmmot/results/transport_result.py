@@ -16,15 +16,18 @@ order its own change does not count.
 import math
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import checked_samples
 from ..em.densities import labels, responsibilities
 from ..em.em_map import EMMap
 from ..families import family_of
 from ..families.covariances import CollapsedComponentError
-from ..parameters import MixtureParameters, in_dtype
+from ..parameters import FloatArray, MixtureParameters, RandomState, in_dtype
+from ..reprs import count, html_repr, short_repr
 from ..transport.bures import EPS, gaussian_costs, gaussian_geodesics, unit_of_length
 from ..transport.maps import map_samples, moving_pairs, summed_maps
 from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
@@ -36,7 +39,7 @@ _SIDES = ("source", "target")
 MAP_METHODS = ("barycentric", "sample", "maximum")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureTransport:
     """Optimal transport between two Gaussian mixtures, as `mixture_transport` returns it.
 
@@ -78,14 +81,26 @@ class MixtureTransport:
     target: MixtureParameters
     value: float
     distance: float
-    plan: np.ndarray
-    cost_matrix: np.ndarray
-    potentials: tuple
+    plan: NDArray[np.float64]
+    cost_matrix: NDArray[np.float64]
+    potentials: tuple[NDArray[np.float64], NDArray[np.float64]]
     converged: bool
     reg: float = 0.0
-    reg_m: tuple = BALANCED
+    reg_m: tuple[float, float] = BALANCED
 
-    def gradient(self, wrt="source"):
+    __repr__ = short_repr
+    _repr_html_ = html_repr
+
+    def _summary(self):
+        n_source, n_target = self.plan.shape
+        words = [f"{n_source} to {count(n_target, 'component')}", f"distance {self.distance:.6g}"]
+        if self.reg:
+            words.append(f"reg={self.reg:.6g}")
+        if self.reg_m != BALANCED:
+            words.append("reg_m=({:.6g}, {:.6g})".format(*self.reg_m))
+        return ", ".join(words if self.converged else [*words, "not converged"])
+
+    def gradient(self, wrt: Literal["source", "target"] = "source") -> MixtureParameters:
         """Gradient of ``value`` with respect to the parameters of one of the mixtures.
 
         Parameters
@@ -151,7 +166,13 @@ class MixtureTransport:
             slopes = mass_gradient(potential, self.reg, penalty)
         return slopes - slopes[weights > EPS].mean()
 
-    def map(self, X, *, method="barycentric", random_state=None):
+    def map(
+        self,
+        X: ArrayLike,
+        *,
+        method: Literal["barycentric", "sample", "maximum"] = "barycentric",
+        random_state: RandomState | np.random.Generator = None,
+    ) -> FloatArray:
         """Move samples from the source to the target.
 
         A sample x belongs to the pair of components (k, l) with the probability
@@ -214,7 +235,7 @@ class MixtureTransport:
         moved = map_samples(doubles, source, target, plan, method, rng, posterior)
         return moved.astype(X.dtype, copy=False)
 
-    def interpolate(self, t):
+    def interpolate(self, t: float) -> MixtureParameters:
         """The mixture at time t of the geodesic from the source to the target.
 
         Each pair of components that mass moves between becomes a component, that moves along

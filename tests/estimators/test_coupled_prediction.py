@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import sklearn
+from scipy.special import xlogy
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -164,6 +165,21 @@ def test_criteria_count_the_parameters_of_both(data, fitted):
     frozen = CoupledGMMFitter(2, freeze_target=True, random_state=0).fit(X, domain)
     free = -2 * frozen.score_samples(X, sample_domain=domain).sum() + n_parameters
     assert frozen.aic(X, domain) == pytest.approx(free)
+
+
+def test_icl_adds_twice_the_entropy_of_both(data, fitted):
+    X, domain, _ = data
+    X = 0.3 * (X - X.mean(axis=0)) + X.mean(axis=0)  # where components overlap
+    weight = np.where(X[:, 0] > X[:, 0].mean(), 2.0, 0.5)
+    gamma = fitted.predict_proba(X, sample_domain=domain)
+    entropies = -xlogy(gamma, gamma).sum(axis=1)
+    for w in (None, weight):
+        entropy = entropies @ (np.ones(len(X)) if w is None else w)
+        assert entropy > 1
+        expected = fitted.bic(X, domain, sample_weight=w) + 2 * entropy
+        assert fitted.icl(X, domain, sample_weight=w) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="two distinct labels"):
+        fitted.icl(X, np.ones(len(X)))
 
 
 def test_samples_come_from_the_domain_that_is_named(fitted):

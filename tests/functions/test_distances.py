@@ -201,7 +201,9 @@ def test_pairwise_takes_anything_that_is_a_mixture():
         (([([1.0], [[0.0]], [1.0])], [([1.0], [[np.nan]], [1.0])]), r"^B\[0\]: the means contain"),
         (([([1.0], [[0.0]], [1.0]), ([1.0], [[0.0, 0.0]], [1.0])],), r"same number .* \[1, 2\]"),
         (([([1.0], [[0.0]], [1.0])], [([1.0], [[0.0, 0.0]], [1.0])]), r"same number .* \[1, 2\]"),
-        ((np.zeros((3, 3)),), r"^A must be a sequence of mixtures; got ndarray"),
+        ((np.zeros((3, 3)),), r"^A: an array must hold objects.*got the shape \(3, 3\)"),
+        ((3,), r"^A must be a sequence of mixtures; got int"),
+        ((GaussianMixture(),), r"^A must be a sequence of mixtures; got GaussianMixture"),
     ],
 )
 def test_pairwise_names_what_is_wrong(arguments, message):

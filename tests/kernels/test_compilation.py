@@ -2,8 +2,12 @@
 
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
+import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,21 +26,21 @@ from skgmmot.kernels.small_matrices import precisions
 
 factors, inverses, log_det = np.empty((1, 1, 1)), np.empty((1, 1, 1)), np.empty(1)
 assert precisions(np.full((1, 1, 1), 4.0), factors, inverses, log_det) == -1
-print(factors.item(), inverses.item(), *compilation._FOLDERS)
+print(factors.item(), inverses.item(), *compilation.FOLDERS)
 """
 
 
-def run_script(cache_folder):
+def run_script(cache_folder, *, warnings_are="error"):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache_folder)}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT],
+        [sys.executable, "-W", warnings_are, "-c", SCRIPT],
         env=environment,
         capture_output=True,
         text=True,
         timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split(maxsplit=2)
+    return done.stdout.split(maxsplit=2) if warnings_are == "error" else (done.stdout, done.stderr)
 
 
 def a_file(folder):
@@ -47,7 +51,12 @@ def a_file(folder):
 
 
 def test_kernels_work_where_no_cache_can_be_written(tmp_path):
-    assert run_script(a_file(tmp_path) / "cache") == ["0.5", "0.25"]
+    """With a warning at the line of the script."""
+    out, told = run_script(a_file(tmp_path) / "cache", warnings_are="always")
+    assert out.split() == ["0.5", "0.25"]
+    (line,) = re.findall(r"^<string>:(\d+): RuntimeWarning: .*NUMBA_CACHE_DIR", told, re.MULTILINE)
+    assert "precisions(" in SCRIPT.splitlines()[int(line) - 1]
+    assert told.count("Warning") == 1
 
 
 def test_kernels_are_kept_in_the_folder_the_user_names(tmp_path):
@@ -106,16 +115,83 @@ def test_without_sources_nothing_would_tell_what_the_kernels_are_made_of(sources
     assert bases() == []
 
 
+def folder_of(base, digest, days):
+    """A folder of other sources, with a file, that was used some days ago."""
+    folder = base / f"skgmmot-{digest}"
+    folder.mkdir()
+    (folder / "kernel.nbc").write_text("")
+    used = time.time() - 86_400 * days
+    os.utime(folder, (used, used))
+    return folder
+
+
+def test_folders_unused_for_a_month_are_removed(sources):
+    """As soon as there is a new one; none else, whatever it is called."""
+    base = sources / "__pycache__"
+    base.mkdir()
+    old = folder_of(base, "0123456789abcdef", days=31)
+    recent = folder_of(base, "fedcba9876543210", days=29)
+    others = folder_of(base, "0123456789abcdefg", days=99), folder_of(base, "notes", days=99)
+    (folder, _) = compilation._cache_folders()
+    assert not old.exists()
+    assert {Path(folder), recent, *others} == set(base.iterdir())
+
+
+def test_folder_in_use_stays(sources):
+    """Each process that uses it says so, once a day."""
+    (current, _) = map(Path, compilation._cache_folders())
+    a_while_ago, long_ago = (time.time() - 86_400 * days for days in (0.9, 40.0))
+    os.utime(current, (a_while_ago, a_while_ago))
+    old = folder_of(current.parent, "0123456789abcdef", days=31)
+    compilation._cache_folders()
+    assert current.stat().st_mtime == pytest.approx(a_while_ago, abs=1.0)
+    assert old.exists()  # nobody looks more than once a day
+    os.utime(current, (long_ago, long_ago))
+    compilation._cache_folders()
+    assert current.stat().st_mtime > time.time() - 3600.0
+    assert not old.exists()
+
+
+def test_process_whose_folder_is_removed_makes_it_again(monkeypatch, tmp_path):
+    folder = tmp_path / "skgmmot-0123456789abcdef"
+    monkeypatch.setattr(compilation, "FOLDERS", [str(folder)])
+    compiled = compilation.kernel(double)
+    assert compiled(2.0) == 4.0
+    shutil.rmtree(folder)
+    assert compiled(2) == 4
+    assert len(list(folder.glob("*.nbc"))) == 1
+
+
 def double(x):
     return x + x
 
 
 def compiled_anew(monkeypatch, *folders):
     """``double`` as a new process has it, and whether it had to compile it."""
-    monkeypatch.setattr(compilation, "_FOLDERS", [str(folder) for folder in folders])
+    monkeypatch.setattr(compilation, "FOLDERS", [str(folder) for folder in folders])
     compiled = compilation.kernel(double)
     np.testing.assert_array_equal(compiled(np.arange(3.0)), [0.0, 2.0, 4.0])
     return sum(compiled.stats.cache_misses.values()) == 1
+
+
+@pytest.fixture(autouse=True)
+def warned_already(monkeypatch):
+    """As at the second kernel that no folder keeps."""
+    monkeypatch.setattr(compilation, "_has_warned", True)
+
+
+def test_what_cannot_be_kept_is_told_once(monkeypatch, tmp_path, no_writing):
+    """Also where a folder is there; and not by what is found in it."""
+    monkeypatch.setattr(compilation, "_has_warned", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled_anew(monkeypatch, tmp_path)
+        no_writing(tmp_path)
+        assert not compiled_anew(monkeypatch, tmp_path)
+    with pytest.warns(RuntimeWarning, match=re.escape(f"cannot be kept in {tmp_path}")) as told:
+        compiled = compilation.kernel(double)
+        assert compiled(2) == 4 and compiled(2.0) == 4.0
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("kept", [False, True])

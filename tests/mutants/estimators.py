@@ -21,10 +21,86 @@ MUTANTS = {
             "estimators/test_coupled_prediction.py -k criteria",
         ),
         (
+            "coupled ICL without its entropy",
+            "X, y, sample_domain, sample_weight, density=completed_log_density",
+            "X, y, sample_domain, sample_weight",
+            "estimators/test_coupled_prediction.py -k icl",
+        ),
+        (
             "every row moves",
             "moved[is_source] = transport.map(X[is_source]",
             "moved[:] = transport.map(X",
             "estimators/test_coupled_prediction.py -k transform",
+        ),
+    ],
+    "estimators/manners.py": [
+        (
+            "no version in a pickle",
+            "state = {**super().__getstate__(), _VERSION: __version__}",
+            "state = {**super().__getstate__()}",
+            "estimators/test_manners.py -k version",
+        ),
+        (
+            "other versions load in silence",
+            "if version != __version__:",
+            "if False:",
+            "estimators/test_manners.py -k version",
+        ),
+        (
+            "private tuples in a pickle",
+            "state[name] = state[name]._asdict()",
+            "pass",
+            "estimators/test_manners.py -k public_classes",
+        ),
+        (
+            "private tuples stay dictionaries",
+            "if isinstance(state[name], dict):",
+            "if False:",
+            "estimators/test_manners.py -k come_back",
+        ),
+        (
+            "the link is that of scikit-learn",
+            '    _doc_link_module = "skgmmot"\n',
+            "",
+            "estimators/test_manners.py -k displays",
+        ),
+    ],
+    "estimators/sklearn_exchange.py": [
+        (
+            "what they lack is dropped",
+            "        self._refuse_what_they_lack()\n",
+            "",
+            "estimators/test_sklearn_exchange.py -k refused_with_the_cure",
+        ),
+        (
+            "results stay behind",
+            "        if hasattr(source, name):",
+            "        if False:",
+            "estimators/test_sklearn_exchange.py -k there_and_back",
+        ),
+        (
+            "results are shared",
+            "copy(getattr(source, name))",
+            "getattr(source, name)",
+            "estimators/test_sklearn_exchange.py -k there_and_back",
+        ),
+        (
+            "fitted again it stops by its own rule",
+            "**_AS_THEY_FIT | shared | params",
+            "**shared | params",
+            "estimators/test_sklearn_exchange.py -k same_steps",
+        ),
+        (
+            "theirs are as many components as the parameter says",
+            'params |= {"n_components": len(self.weights_)}  # of the fit',
+            "pass",
+            "estimators/test_sklearn_exchange.py -k number_of_components",
+        ),
+        (
+            "other mixtures are read as theirs",
+            "if not isinstance(theirs, GaussianMixture):",
+            "if False:",
+            "estimators/test_sklearn_exchange.py -k other_mixtures",
         ),
     ],
     "estimators/coupled_fit.py": [

@@ -21,6 +21,26 @@ MUTANTS = {
             "functions/test_barycenter.py -k starts",
         ),
     ],
+    "functions/scorers.py": [
+        (
+            "the smaller the better",
+            "return -float(getattr(mixture, criterion)",
+            "return float(getattr(mixture, criterion)",
+            "functions/test_scorers.py -k searches_choose",
+        ),
+        (
+            "data that the Pipeline has not transformed",
+            "X = estimator[:-1].transform(X)",
+            "pass",
+            "functions/test_scorers.py -k pipeline",
+        ),
+        (
+            "weights of scores left out",
+            'weights = {} if sample_weight is None else {"sample_weight": sample_weight}',
+            "weights = {}",
+            "functions/test_scorers.py -k minus",
+        ),
+    ],
     "functions/semirelaxed.py": [
         (
             "value without epsilon",
@@ -116,6 +136,12 @@ MUTANTS = {
         ),
     ],
     "functions/distances.py": [
+        (
+            "any array is a list of mixtures",
+            "if mixtures.dtype != object or not mixtures.ndim or mixtures.size != len(mixtures):",
+            "if False:",
+            "functions/test_distances_searches.py -k other_arrays",
+        ),
         (
             "squared and not exchanged",
             "transport.value if squared else transport.distance",

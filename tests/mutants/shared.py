@@ -1,7 +1,27 @@
 """Mutants of what all rooms share: checks of input, and parameters."""
 
 MUTANTS = {
+    "reprs.py": [
+        (
+            "arrays fill pages",
+            "value, precision=4, threshold=_WHOLE, edgeitems=_EDGE,",
+            "value, precision=4, threshold=10**9,",
+            "test_reprs.py -k notebook",
+        ),
+        (
+            "HTML not escaped",
+            "<p><code>{escape(repr(result))}</code></p>",
+            "<p><code>{repr(result)}</code></p>",
+            "test_reprs.py -k notebook",
+        ),
+    ],
     "checks.py": [
+        (
+            "rows of a column are not mixtures",
+            "mixture.dtype == object and mixture.size == 1:",
+            "False:",
+            "functions/test_distances_searches.py -k one_row",
+        ),
         (
             "temperatures may rise",
             "if (np.diff(values) > 0).any():",
