@@ -13,6 +13,7 @@ copyright = "2026, The skgmmot developers"
 release = version = installed_version("skgmmot")
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -88,6 +89,9 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "write_computation_times": False,  # that page would load scripts from the network
 }
+
+plot_html_show_formats = False
+plot_html_show_source_link = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skgmmot"
