@@ -52,10 +52,10 @@ autodoc_default_options = {
     "inherited-members": "tuple",  # public methods come from mixin classes
 }
 autodoc_member_order = "bysource"
-toc_object_entries_show_parents = "hide"  # the page of a class need not repeat its name
-autodoc_typehints = "none"  # the sections of parameters say types, and shapes with them
+autodoc_typehints = "none"  # the sections say more, and signatures stay short
 default_role = "py:obj"  # single backticks in docstrings are links, where there is such a name
 numpydoc_show_class_members = False  # autodoc shows them already
+toc_object_entries_show_parents = "hide"  # the page of a class need not repeat its name
 
 # Types of parameters are links where they are ours, NumPy's or matplotlib's, and words otherwise:
 # nobody needs to be told what an int is.
