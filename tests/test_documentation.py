@@ -201,3 +201,13 @@ def test_mathematics_is_set_by_files_of_the_site():
     page = (HTML / "user_guide" / "em.html").read_text("utf-8")
     (script,) = re.findall(r'src="\.\./(_static/mathjax/[\w./-]*\.js)', page)
     assert (HTML / script).is_file()
+
+
+@needs_pages
+def test_reference_and_examples_link_to_each_other():
+    reference = HTML / "generated" / "skgmmot.mixture_flow.html"
+    example = HTML / "auto_examples" / "plot_color_transfer.html"
+    links_of_reference = Page(reference.read_text("utf-8")).links
+    links_of_example = Page(example.read_text("utf-8")).links
+    assert any(link.endswith("plot_color_transfer.html") for link in links_of_reference)
+    assert "../generated/skgmmot.mixture_flow.html#skgmmot.mixture_flow" in links_of_example
