@@ -1,7 +1,16 @@
-"""What the documentation owes to public names."""
+"""What the documentation owes to public names, and its built pages to their reader.
+
+The tests of built pages are skipped unless the environment variable ``SKGMMOT_HTML`` names their
+folder, as the gate does after it has built them.
+"""
 
 import inspect
+import os
+import re
+import zlib
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from numpydoc.validate import validate
@@ -12,6 +21,10 @@ import skgmmot.metrics
 import skgmmot.plotting
 
 DOC = Path(__file__).parents[1] / "doc"
+EXAMPLES = DOC.parent / "examples"
+HTML = Path(os.environ.get("SKGMMOT_HTML", "no pages"))
+
+needs_pages = pytest.mark.skipif(not HTML.is_dir(), reason="SKGMMOT_HTML names no built pages")
 
 
 def documented_names(source):
@@ -137,3 +150,138 @@ def test_every_page_of_the_user_guide_stands_in_its_index():
     listed = {line.strip() for line in (guide / "index.rst").read_text("utf-8").splitlines()}
     pages = {page.stem for page in guide.glob("*.rst")} - {"index"}
     assert pages <= listed
+
+
+def test_every_example_stands_in_one_section_of_the_gallery_and_in_its_sidebar():
+    gallery = (EXAMPLES / "index.rst").read_text("utf-8")
+    scripts = sorted(path.stem for path in EXAMPLES.glob("plot_*.py"))
+    assert sorted(re.findall(r"^   \.\./examples/(\w+)\.py$", gallery, re.MULTILINE)) == scripts
+    assert sorted(re.findall(r"^   (plot_\w+)$", gallery, re.MULTILINE)) == scripts
+
+
+def public_methods(cls):
+    """Names of the methods of a class that the package defines, in whatever class it is."""
+    names = (name for name in dir(cls) if not name.startswith("_"))
+    methods = {name: inspect.getattr_static(cls, name) for name in names}
+    functions = {name: getattr(method, "__func__", method) for name, method in methods.items()}
+    return {
+        name
+        for name, function in functions.items()
+        if inspect.isfunction(function) and function.__module__.startswith("skgmmot.")
+    }
+
+
+def test_public_methods_are_those_of_all_classes_of_the_package():
+    methods = public_methods(skgmmot.DifferentiableGaussianMixture)
+    assert {"fit", "vjp", "predict", "from_parameters"} <= methods
+    assert not methods & {"get_params", "parameters_", "weights_"}
+    assert public_methods(skgmmot.MixtureTransport) == {"gradient", "interpolate", "map"}
+
+
+def inventory_names(path):
+    """The Python names that pages document, from the inventory that Sphinx writes of them."""
+    with path.open("rb") as file:
+        for _ in range(4):  # lines of a header
+            file.readline()
+        lines = zlib.decompress(file.read()).decode().splitlines()
+    return {line.split()[0] for line in lines if " py:" in line}
+
+
+CLASSES = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in MODULES
+    for name in module.__all__
+    if inspect.isclass(getattr(module, name))
+}
+
+
+@needs_pages
+def test_every_public_method_stands_on_a_page():
+    names = inventory_names(HTML / "objects.inv")
+    wanted = {f"{name}.{method}" for name, cls in CLASSES.items() for method in public_methods(cls)}
+    assert len(wanted) > 40
+    assert wanted - names == set()
+
+
+class Page(HTMLParser):
+    """What a page links to and loads, and the places in it that may be linked to."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.links, self.loads, self.places = set(), set(), {"", "top"}
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.places |= {attrs[name] for name in ("id", "name") if attrs.get(name)}
+        if tag == "a":
+            self.links.add(attrs.get("href") or "")
+        elif tag == "link":
+            self.loads.add(attrs.get("href") or "")
+        elif attrs.get("src"):
+            self.loads.add(attrs["src"])
+
+
+def dead_links(folder):
+    """Links within a folder of pages that lead nowhere, and what pages load from elsewhere."""
+    pages = {
+        path: Page(path.read_text("utf-8"))
+        for path in folder.rglob("*.html")
+        if "_static" not in path.parts
+    }
+    dead = []
+    for path, page in pages.items():
+        for link in page.links | page.loads:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if link in page.loads and parts.scheme != "data":
+                    dead.append(f"{path.name} loads {link}")
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            place = unquote(parts.fragment)
+            if not target.is_file() or (target in pages and place not in pages[target].places):
+                dead.append(f"{path.name} links to {link}")
+    return sorted(dead)
+
+
+def test_dead_links_are_found(tmp_path):
+    (tmp_path / "a.html").write_text("""
+        <p id="here"><a href="#here">1</a> <a href="b.html#there">2</a> <a href="b.html?q=1">3</a>
+        <a href="https://example.org">4</a> <img src="picture.png"> <img src="data:,">""")
+    (tmp_path / "b.html").write_text('<p id="there">')
+    (tmp_path / "picture.png").touch()
+    assert dead_links(tmp_path) == []
+    (tmp_path / "b.html").write_text("""
+        <a href="#gone">1</a> <a href="c.html">2</a> <a href="a.html#gone">3</a>
+        <script src="https://example.org/a.js"></script> <img src="gone.png">""")
+    assert dead_links(tmp_path) == [
+        "a.html links to b.html#there",
+        "b.html links to #gone",
+        "b.html links to a.html#gone",
+        "b.html links to c.html",
+        "b.html links to gone.png",
+        "b.html loads https://example.org/a.js",
+    ]
+
+
+@needs_pages
+def test_links_of_built_pages_lead_somewhere_and_nothing_comes_from_the_network():
+    assert (HTML / "index.html").is_file()
+    assert dead_links(HTML) == []
+
+
+@needs_pages
+def test_mathematics_is_set_by_files_of_the_site():
+    page = (HTML / "user_guide" / "em.html").read_text("utf-8")
+    (script,) = re.findall(r'src="\.\./(_static/mathjax/[\w./-]*\.js)', page)
+    assert (HTML / script).is_file()
+
+
+@needs_pages
+def test_reference_and_examples_link_to_each_other():
+    reference = HTML / "generated" / "skgmmot.mixture_flow.html"
+    example = HTML / "auto_examples" / "plot_color_transfer.html"
+    links_of_reference = Page(reference.read_text("utf-8")).links
+    links_of_example = Page(example.read_text("utf-8")).links
+    assert any(link.endswith("plot_color_transfer.html") for link in links_of_reference)
+    assert "../generated/skgmmot.mixture_flow.html#skgmmot.mixture_flow" in links_of_example
