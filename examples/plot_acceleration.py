@@ -20,9 +20,15 @@ from sklearn.datasets import make_blobs
 from skgmmot import MixtureParameters
 from skgmmot.em.em_map import EMMap
 from skgmmot.em.solvers import SOLVERS
+from skgmmot.plotting import component_colors
 
-clouds = [(500, 2, 3, 1.5, 1), (2000, 3, 5, 3.0, 2), (5000, 2, 6, 2.5, 3)]  # n, d, K, std, seed
+clouds = [
+    (500, 2, 3, 1.5, 1),
+    (2000, 3, 5, 3.0, 2),
+    (5000, 2, 6, 2.5, 3),
+]  # n, d, K, std, seed
 methods = {"plain EM": None, "Anderson": "anderson", "Newton-Krylov": "newton"}
+colors = dict(zip(methods, component_colors(3), strict=True))
 
 
 def start(n, d, K, std, seed):
@@ -46,7 +52,9 @@ def trace(em_map, theta, acceleration, tolerance=1e-9):
     rows, step = [], None
     while not rows or rows[-1][1] > tolerance:
         step = em_map.step(theta) if step is None else step
-        rows.append((len(rows) + 1 + solver.n_extra, em_map.residual(step), step.lower_bound))
+        rows.append(
+            (len(rows) + 1 + solver.n_extra, em_map.residual(step), step.lower_bound),
+        )
         theta, step = solver.move(em_map, step, n_left=100_000)
     return np.array(rows).T
 
@@ -58,10 +66,12 @@ for cloud, axis in zip(clouds, axes, strict=True):
         problem, theta = start(*cloud)
         passes, residuals, bounds = trace(problem, theta, acceleration)
         needed = int(passes[np.argmax(residuals < 1e-8)])
-        axis.loglog(passes, residuals, label=f"{name}: {needed}", linewidth=1.2)
+        label = f"{name}: {needed}"
+        axis.loglog(passes, residuals, label=label, color=colors[name], linewidth=1.2)
         print(
-            f"  {name:>13}: residual below 1e-8 after {needed} passes, mean log-likelihood "
-            f"{bounds[-1]:.9f}, smallest gain {np.diff(bounds).min():.0e}"
+            f"  {name:>13}: residual below 1e-8 after {needed} passes, "
+            f"mean log-likelihood {bounds[-1]:.9f}, "
+            f"smallest gain {np.diff(bounds).min():.0e}"
         )
     axis.axvline(20, color="black", linewidth=0.5, linestyle=":")
     axis.axhline(1e-8, color="black", linewidth=0.5)
@@ -70,8 +80,8 @@ for cloud, axis in zip(clouds, axes, strict=True):
     axis.legend(title="passes to 1e-8", loc="lower left")
 axes[0].set_ylabel("residual")
 figure.savefig("acceleration.png", dpi=100)
+plt.show()
 
 # %%
 # All three end at the same maximum, and none loses likelihood on its way, but for rounding. The
 # first 20 steps (dotted line) are the same: an easy fit is done by then.
-plt.show()

@@ -57,11 +57,15 @@ def by_mixtures(**options):
     fitter = CoupledGMMFitter(
         5, transport_weight=0.1, reg_covar=1e-2, n_init=3, random_state=0, **options
     )
-    return lambda X_source, X_target: fitter.fit_pair(X_source, X_target).transform(X_source)
+    return lambda X_source, X_target: fitter.fit_pair(X_source, X_target).transform(
+        X_source,
+    )
 
 
 def by_pot(transport):
-    return lambda X_source, X_target: transport.fit(Xs=X_source, Xt=X_target).transform(X_source)
+    return lambda X_source, X_target: transport.fit(Xs=X_source, Xt=X_target).transform(
+        X_source,
+    )
 
 
 ways = {
@@ -102,7 +106,7 @@ for row, name in enumerate(ways):
     axes[0].plot(values, np.full(n_seeds, row), ".", color="0.6", markersize=5)
     axes[0].errorbar(mean, row, xerr=deviation, fmt="D", color=BLUE, capsize=4)
     if milliseconds > 0.05:  # not for no adaptation
-        label = f"{milliseconds:.1f} ms" if milliseconds < 1 else f"{milliseconds:.0f} ms"
+        label = f"{milliseconds:.{int(milliseconds < 1)}f} ms"
         axes[1].plot(milliseconds, row, "o", color=VERMILLION)
         axes[1].text(1.3 * milliseconds, row, label, va="center")
 axes[0].set(xlabel="accuracy on the target", xlim=(0.65, 1))

@@ -77,7 +77,10 @@ for model in (GaussianMixture, DifferentiableGaussianMixture):
         begin = time.perf_counter()
         fitted.fit(X)
         seconds[model] = time.perf_counter() - begin
-    print(f"{model.__name__}: {fitted.n_iter_} steps in {seconds[model]:.2f} s,", end=" ")
+    print(
+        f"{model.__name__}: {fitted.n_iter_} steps in {seconds[model]:.2f} s,",
+        end=" ",
+    )
     print(f"mean log-likelihood {fitted.score(X):.9f}")
 slow, fast = seconds.values()
 print(f"skgmmot was {slow / fast:.0f} times faster.")

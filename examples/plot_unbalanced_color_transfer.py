@@ -70,8 +70,10 @@ print(f"{share_of_red(corrupted):.3f} of the target's pixels are red.")
 # the patch from them.)
 
 prices = {"balanced": None, "unbalanced": (1e5, 500.0)}
-results, red = {}, {"source": share_of_red(source), "evening": share_of_red(rgb2lab(evening))}
-print(f"red pixels of the source: {red['source']:.2%}, of the evening: {red['evening']:.2%}")
+results = {}
+red = {"source": share_of_red(source), "evening": share_of_red(rgb2lab(evening))}
+print(f"red pixels of the source: {red['source']:.2%},", end=" ")
+print(f"of the evening: {red['evening']:.2%}")
 for name, reg_m in prices.items():
     flow = mixture_flow(
         pixels,
