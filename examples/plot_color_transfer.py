@@ -155,7 +155,7 @@ def grain(image, source):
     """Ratio of gradients where the source is smooth."""
     before = gradient_lengths(source)
     around = uniform_filter(before, 17)
-    textured = before > 0
+    textured = around > 0
     smooth = textured & (around <= np.quantile(around[textured], 0.25))
     return gradient_lengths(image)[smooth].mean() / before[smooth].mean()
 
@@ -191,14 +191,14 @@ with Progress() as progress:
 Image.fromarray(np.uint8(np.rint(255 * result))).save("color_transfer_result.png")
 
 titles = [
-    f"{name}: {remains:.1%} of MW2² remain, grain × {grained:.2f}"
+    f"{name}: {remains:.1%} of MW2², grain × {grained:.2f}"
     for name, (remains, grained) in zip(
         ("Map", "Flow"), judged([mapped, result], source, target), strict=True
     )
 ]
-print(*titles, sep="\n")
+print("What remains of the energy, and grain:", *titles, sep="\n  ")
 
-figure = plt.figure(figsize=(14, 7), layout="constrained")
+figure = plt.figure(figsize=(10, 5.2), layout="constrained")
 axes = figure.subplot_mosaic(
     [
         ["source", "result", "result"],
@@ -213,15 +213,15 @@ for name, image, title in (
     ("result", result, titles[1]),
 ):
     axes[name].imshow(image)
-    axes[name].set_title(title)
+    axes[name].set_title(title, fontsize=10)
     axes[name].axis("off")
-figure.savefig("color_transfer.png", dpi=120)
+figure.savefig("color_transfer.png", dpi=170)
 plt.show()
 
 # %%
 # The map divides the sky between the flower and its dark leaves, for every pixel alike: it
 # becomes something in between, and a third of the energy remains. The flow has to decide for
-# each pixel, ends near the target's colors, and pays with a little more contrast in the sky.
+# each pixel, ends near the target's colors, and pays with some more contrast in the sky.
 #
 # On the way
 # ----------
@@ -254,7 +254,7 @@ def sheet():
         data.rocket(),
     )
     pairs = [(china, coffee), (motorcycle, flower), (flower, coffee), (coffee, rocket)]
-    figure, axes = plt.subplots(4, 4, figsize=(14, 10), layout="constrained")
+    figure, axes = plt.subplots(4, 4, figsize=(10, 8), layout="constrained")
     for row, pair in zip(axes, pairs, strict=True):
         source, target = map(half, pair)
         mapped, result, _ = recolored(source, target)
@@ -262,15 +262,15 @@ def sheet():
         (by_map, of_map), (by_flow, of_flow) = judged(pictures, source, target)
         row_of = {
             "Source": source,
-            f"Map: {by_map:.0%} of MW2², grain × {of_map:.2f}": mapped,
-            f"Flow: {by_flow:.0%} of MW2², grain × {of_flow:.2f}": result,
+            f"Map: {by_map:.0%} of MW2²,\ngrain × {of_map:.2f}": mapped,
+            f"Flow: {by_flow:.0%} of MW2²,\ngrain × {of_flow:.2f}": result,
             "Target": target,
         }
         for axis, (title, image) in zip(row, row_of.items(), strict=True):
             axis.imshow(image)
-            axis.set_title(title)
+            axis.set_title(title, fontsize=10)
             axis.axis("off")
-    figure.savefig("color_transfer_pairs.png", dpi=100)
+    figure.savefig("color_transfer_pairs.png", dpi=170)
 
 
 if len(sys.argv) != 3:

@@ -189,7 +189,7 @@ for epsilon in epsilons:
     )
 likelihood, energy, index, n_iter = np.array(rows).T
 
-figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.3), layout="constrained")
 axes[0].semilogx(epsilons, likelihood, ".-", color=BLUE, label="mean log-likelihood")
 axes[0].semilogx(epsilons, energy, ".-", color=VERMILLION, label="minus free energy")
 axes[0].legend()

@@ -143,7 +143,7 @@ def panels(rows, sweep, label):
     """A panel for each quantity, a column of the results, against a sweep."""
     column = list(sweeps).index(sweep)
     x = [setting[column] for setting in sweeps[sweep]]
-    size = (4 * len(rows), 4)
+    size = (3.2 * len(rows), 3.4)
     axes = plt.subplots(1, len(rows), figsize=size, layout="constrained")[1]
     for axis, (title, row) in zip(axes, rows.items(), strict=True):
         for name, color in colors.items():

@@ -42,7 +42,7 @@ covariance_types = ["full", "tied", "diag", "spherical"]
 # overlap. A full covariance of thirteen features has 91 parameters, so BIC and ICL prefer simpler
 # ones with more components.
 
-figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(10, 4), sharey=True, layout="constrained")
 display = ModelSelectionDisplay.from_estimator(
     mixture,
     scaler.fit_transform(X),

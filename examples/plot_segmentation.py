@@ -51,7 +51,7 @@ pictures = {
     "Borders of 12 regions": mark_boundaries(image, regions, color=(1, 1, 1)),
     "Mean colors of the regions": lab2rgb(mixture.means_[regions, :3]),
 }
-figure, axes = plt.subplots(1, 3, figsize=(14, 3.6), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), layout="constrained")
 for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
     axis.imshow(picture)
     axis.set_title(title)

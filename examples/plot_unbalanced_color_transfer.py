@@ -112,7 +112,7 @@ images = {
     f"Balanced: {red['balanced']:.1%} red": to_rgb(results["balanced"]),
     f"Unbalanced: {red['unbalanced']:.1%} red": to_rgb(results["unbalanced"]),
 }
-figure, axes = plt.subplots(2, 2, figsize=(14, 10), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(10, 7.2), layout="constrained")
 for axis, (title, image) in zip(axes.flat, images.items(), strict=True):
     axis.imshow(image)
     axis.set_title(title)
