@@ -59,7 +59,7 @@ def trace(em_map, theta, acceleration, tolerance=1e-9):
     return np.array(rows).T
 
 
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.8), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(10, 4.5), sharey=True, layout="constrained")
 for cloud, axis in zip(clouds, axes, strict=True):
     print(f"{cloud[0]} samples in {cloud[1]} dimensions, {cloud[2]} components")
     for name, acceleration in methods.items():
@@ -77,7 +77,7 @@ for cloud, axis in zip(clouds, axes, strict=True):
     axis.axhline(1e-8, color="black", linewidth=0.5)
     axis.set_title(f"n = {cloud[0]}, d = {cloud[1]}, K = {cloud[2]}")
     axis.set_xlabel("passes over the data")
-    axis.legend(title="passes to 1e-8", loc="lower left")
+    axis.legend(title="passes to 1e-8", loc="upper center", bbox_to_anchor=(0.5, -0.2))
 axes[0].set_ylabel("residual")
 figure.savefig("acceleration.png", dpi=100)
 plt.show()

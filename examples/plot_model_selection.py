@@ -53,6 +53,7 @@ display = ModelSelectionDisplay.from_estimator(
 )
 display.plot(axes[1], criterion="aic")
 display.plot(axes[2], criterion="icl")
+axes[0].set_ylim(top=8800)  # room for the legends
 plt.show()
 
 # %%
