@@ -37,12 +37,26 @@ def strokes(means, angles, lengths, widths):
         for size, direction in ((lengths, along), (widths, across))
     )
     n = len(means)
-    return MixtureParameters(np.full(n, 1 / n), np.array(means, dtype=float), covariances)
+    return MixtureParameters(
+        np.full(n, 1 / n),
+        np.array(means, dtype=float),
+        covariances,
+    )
 
 
 four, three = np.ones(4), np.ones(3)
-ring = strokes([[2, 0], [0, 2], [-2, 0], [0, -2]], [90, 0, 90, 0], 0.9 * four, 0.25 * four)
-cross = strokes([[1, 1], [-1, 1], [-1, -1], [1, -1]], [45, -45, 45, -45], 0.8 * four, 0.2 * four)
+ring = strokes(
+    [[2, 0], [0, 2], [-2, 0], [0, -2]],
+    [90, 0, 90, 0],
+    0.9 * four,
+    0.25 * four,
+)
+cross = strokes(
+    [[1, 1], [-1, 1], [-1, -1], [1, -1]],
+    [45, -45, 45, -45],
+    0.8 * four,
+    0.2 * four,
+)
 bow = strokes([[-2, 0.5], [0, -1], [2, 0.5]], [-50, 0, 50], 0.8 * three, 0.2 * three)
 triangle = strokes([[-1, 0], [1, 0], [0, -1.7]], [60, -60, 0], 0.9 * three, 0.2 * three)
 
@@ -54,17 +68,27 @@ for row, down in enumerate(np.linspace(0, 1, n_places)):
     for column, right in enumerate(np.linspace(0, 1, n_places)):
         corners = np.outer([1 - down, down], [1 - right, right]).ravel()
         barycenter = mixture_barycenter([ring, cross, bow, triangle], corners)
-        density = np.exp(DifferentiableGaussianMixture.from_mixture(barycenter).score_samples(grid))
-        axes[row, column].imshow(density.reshape(60, 60), origin="lower", cmap="magma_r")
+        density = np.exp(
+            DifferentiableGaussianMixture.from_mixture(barycenter).score_samples(grid),
+        )
+        axes[row, column].imshow(
+            density.reshape(60, 60),
+            origin="lower",
+            cmap="magma_r",
+        )
         axes[row, column].set(xticks=[], yticks=[])
     axes[row, 0].set_ylabel(f"{down:.0%} down")
 for column, right in enumerate(np.linspace(0, 1, n_places)):
     axes[-1, column].set_xlabel(f"{right:.0%} to the right")
 for (row, column), name in zip(
-    ((0, 0), (0, -1), (-1, 0), (-1, -1)), ("ring", "cross", "bow", "triangle"), strict=True
+    ((0, 0), (0, -1), (-1, 0), (-1, -1)),
+    ("ring", "cross", "bow", "triangle"),
+    strict=True,
 ):
     axes[row, column].set_title(name)
-figure.suptitle("Densities of barycenters between a ring, a cross, a bow and a triangle")
+figure.suptitle(
+    "Densities of barycenters between a ring, a cross, a bow and a triangle",
+)
 plt.show()
 
 # %%
@@ -76,7 +100,9 @@ plt.show()
 
 def objective(candidate, mixtures):
     """Mean of the squared distances."""
-    return np.mean([mixture_wasserstein(candidate, mixture, squared=True) for mixture in mixtures])
+    return np.mean(
+        [mixture_wasserstein(candidate, mixture, squared=True) for mixture in mixtures],
+    )
 
 
 corners = [ring, cross, bow, triangle]
@@ -87,7 +113,7 @@ for n_components in (3, 4, 12):
         corners, method="fixed_point", n_components=n_components, random_state=0
     )
     value = objective(fixed_point, corners)
-    print(f"by the fixed point, with {n_components} components of equal weight: {value:.4f}")
+    print(f"by the fixed point, {n_components} components of equal weight: {value:.4f}")
 
 # %%
 # Points flow to a barycenter
@@ -101,7 +127,8 @@ rng = np.random.default_rng(0)
 weights = np.full(3, 1 / 3)
 targets = []
 for center in ([-7.0, 0.0], [7.0, 0.0], [0.0, 11.0]):
-    means = center + np.array([[-2, -2], [2, -2], [0, 2]]) + rng.normal(scale=0.8, size=(3, 2))
+    corners = np.array([[-2, -2], [2, -2], [0, 2]])
+    means = center + corners + rng.normal(scale=0.8, size=(3, 2))
     roots = rng.normal(scale=0.6, size=(3, 2, 2))
     covariances = roots @ roots.transpose(0, 2, 1) + 0.05 * np.eye(2)
     targets.append(MixtureParameters(weights, means, covariances))
@@ -112,7 +139,12 @@ flow = mixture_flow(
     targets,
     target_weights=weights,
     estimator=DifferentiableGaussianMixture(
-        3, fixed_weights=True, reg_covar=1e-4, max_iter=200, residual_tol=1e-4, random_state=0
+        3,
+        fixed_weights=True,
+        reg_covar=1e-4,
+        max_iter=200,
+        residual_tol=1e-4,
+        random_state=0,
     ),
     optimizer="gd",
     learning_rate=0.05,
@@ -122,19 +154,33 @@ flow = mixture_flow(
 barycenter = mixture_barycenter(targets, weights)
 least = objective(barycenter, targets)
 distance = mixture_wasserstein(flow.mixture, barycenter)
-print(f"The loss ends at {flow.losses[-1]:.4f}, the least value is {least:.4f},", end=" ")
+print(
+    f"The loss ends at {flow.losses[-1]:.4f}, the least value is {least:.4f},",
+    end=" ",
+)
 print(f"and the fitted mixture is {distance:.4f} from the barycenter.")
 
-figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=(3, 2))
+figure, axes = plt.subplots(
+    1,
+    2,
+    figsize=(11, 5),
+    layout="constrained",
+    width_ratios=(3, 2),
+)
 FlowDisplay.from_flow(flow, ax=axes, least=least, max_paths=100, legend=False)
 MixtureDisplay.from_parameters(
     barycenter, ax=axes[0], colors="black", fill=False, name="barycenter"
 )
-for number, (target, color) in enumerate(zip(targets, component_colors(5)[2:], strict=True)):
+for number, (target, color) in enumerate(
+    zip(targets, component_colors(5)[2:], strict=True),
+):
     MixtureDisplay.from_parameters(
         target, ax=axes[0], colors=color, fill=False, name=f"target {number}"
     )
 axes[0].set(aspect="equal", title="Points flow to the barycenter of three targets")
 axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=3)
-axes[1].set(title="Loss above the least value", ylabel="mean MW2² to the targets, less the least")
+axes[1].set(
+    title="Loss above the least value",
+    ylabel="mean MW2² to the targets, less the least",
+)
 plt.show()

@@ -18,7 +18,11 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 
-from skgmmot import CoupledGMMFitter, DifferentiableGaussianMixture
+from skgmmot import (
+    CoupledGMMFitter,
+    DifferentiableGaussianMixture,
+    mixture_transport,
+)
 from skgmmot.plotting import MixtureDisplay, TransportDisplay, component_colors
 
 rng = np.random.default_rng(0)
@@ -27,7 +31,13 @@ rng = np.random.default_rng(0)
 def draw(weights, means, deviations, angles, n_samples=3000):
     """Samples of three Gaussians, given by their axes."""
     parts = []
-    for weight, mean, deviation, angle in zip(weights, means, deviations, angles, strict=True):
+    for weight, mean, deviation, angle in zip(
+        weights,
+        means,
+        deviations,
+        angles,
+        strict=True,
+    ):
         c, s = np.cos(angle), np.sin(angle)
         normal = rng.normal(size=(round(weight * n_samples), 2)) * deviation
         parts.append(normal @ np.array([[c, s], [-s, c]]) + mean)
@@ -53,7 +63,9 @@ target = draw(
 # A single mixture, fitted to all points, is a first answer: its components are the same in both
 # clouds by construction, and fit neither of them well.
 
-pooled = DifferentiableGaussianMixture(3, random_state=0).fit(np.concatenate([source, target]))
+pooled = DifferentiableGaussianMixture(3, random_state=0).fit(
+    np.concatenate([source, target]),
+)
 
 # %%
 # The coupled fit
@@ -72,7 +84,7 @@ print(f"pooled fit, used twice: {pooled.score(source) + pooled.score(target):.5f
 
 
 def show(a, b, title):
-    """The mixtures over the clouds. Components of the same number have the same color."""
+    """The mixtures over the clouds, in a color for each component."""
     figure, axes = plt.subplots(
         1, 2, figsize=(9, 4), sharex=True, sharey=True, layout="constrained"
     )
@@ -84,6 +96,14 @@ def show(a, b, title):
     plt.show()
 
 
+# %%
+# The pooled mixture, and the coupled ones. Components are numbered as the coupled fit has them, so
+# that what belongs together has the same color in all pictures.
+
+order = mixture_transport(fitter.source_mixture_, pooled).plan.argmax(axis=1)
+pooled = DifferentiableGaussianMixture.from_parameters(
+    *(part[order] for part in pooled.parameters_)
+)
 show(pooled, pooled, "pooled")
 show(fitter.source_mixture_, fitter.target_mixture_, "coupled")
 
@@ -109,9 +129,14 @@ axes[1].scatter(*target.T, s=2, color="0.75", label="target")
 axes[1].scatter(*moved.T, s=2, color=VERMILLION, label="source, moved")
 picked = rng.choice(len(source), 40, replace=False)
 axes[1].quiver(
-    *source[picked].T, *(moved - source)[picked].T, angles="xy", scale_units="xy", scale=1,
-    width=0.003, color="0.2",
-)  # fmt: skip
+    *source[picked].T,
+    *(moved - source)[picked].T,
+    angles="xy",
+    scale_units="xy",
+    scale=1,
+    width=0.003,
+    color="0.2",
+)
 axes[1].set(title="The source moved by transform", aspect="equal", xlabel="feature 0")
 axes[1].legend(markerscale=4)
 plt.show()
@@ -136,9 +161,8 @@ for side, mixture, factors in zip(
 ):
     paid = mixture.weights_ * (factors * np.log(factors) - factors + 1)
     for k in range(3):
-        print(
-            f"{side} {k}: weight {mixture.weights_[k]:.3f} × {factors[k]:.3f}, paid {paid[k]:.4f}"
-        )
+        print(f"{side} {k}: weight {mixture.weights_[k]:.3f}", end=" ")
+        print(f"× {factors[k]:.3f}, paid {paid[k]:.4f}")
 
 # %%
 # A factor below one is mass that is not moved, since moving it would cost more than losing it; a
@@ -148,11 +172,18 @@ for side, mixture, factors in zip(
 factors = np.linspace(1e-6, 2.5, 200)
 figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
 axis.plot(factors, factors * np.log(factors) - factors + 1, color="0.4")
-for found, marker, name in zip(unbalanced.reweighting_, "os", ("leaving", "arriving"), strict=True):
+for found, marker, name in zip(
+    unbalanced.reweighting_,
+    "os",
+    ("leaving", "arriving"),
+    strict=True,
+):
     for k, color in enumerate(component_colors(3)):
         price = found[k] * np.log(found[k]) - found[k] + 1
         label = f"component {k}, {name}"
-        axis.plot(found[k], price, marker, color=color, label=label)
+        # hollow, to see both where they meet
+        style = {"markersize": 9, "fillstyle": "none" if marker == "s" else "full"}
+        axis.plot(found[k], price, marker, color=color, label=label, **style)
 axis.set(xlabel="factor F of a component's mass", ylabel="F log F − F + 1")
 axis.legend()
 plt.show()
@@ -161,3 +192,5 @@ plt.show()
 # The two mixtures, of which the plan no longer carries all mass:
 
 show(unbalanced.source_mixture_, unbalanced.target_mixture_, "coupled, unbalanced")
+
+# sphinx_gallery_thumbnail_number = 3

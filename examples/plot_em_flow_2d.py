@@ -52,13 +52,18 @@ def flow(X, target, mode, *, fixed_weights, **options):
 def draw(weights, means, n_samples=200, seed=0):
     """Round clusters whose sizes are exactly as the weights say."""
     rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(3), np.round(np.multiply(weights, n_samples)).astype(int))
+    labels = np.repeat(
+        np.arange(3),
+        np.round(np.multiply(weights, n_samples)).astype(int),
+    )
     return np.array(means)[labels] + 0.5 * rng.normal(size=(len(labels), 2))
 
 
 source_means = [[-4.0, 0.0], [-3.0, 8.0], [-4.0, -8.0]]
 target_means = np.array([[4.0, 0.0], [3.0, 8.0], [4.0, -8.0]])
-target_covariances = np.array([[[0.6, 0.3], [0.3, 0.5]], [[0.3, 0.0], [0.0, 0.8]], np.eye(2) / 3])
+target_covariances = np.array(
+    [[[0.6, 0.3], [0.3, 0.5]], [[0.3, 0.0], [0.0, 0.8]], np.eye(2) / 3],
+)
 modes = ("unrolled", "implicit", "one_step", "warm start")
 
 # %%
@@ -76,19 +81,45 @@ cases = {
     "free weights": (draw([0.2, 0.2, 0.6], source_means), uneven, False),
 }
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", ConvergenceWarning)  # EM is stopped early on purpose
+    # EM is stopped early on purpose
+    warnings.simplefilter("ignore", ConvergenceWarning)
     flows = {
         (case, mode): flow(X, target, mode, fixed_weights=fixed)
         for case, (X, target, fixed) in cases.items()
         for mode in modes
     }
 
-figure, axes = plt.subplots(2, 4, figsize=(11, 8), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(9, 5.5), sharey=True, layout="constrained")
+for axis, (case, (_, target, _)) in zip(axes, cases.items(), strict=True):
+    result = flows[case, "warm start"]
+    FlowDisplay.from_flow(result, target=target, ax=axis, kind="points", legend=False)
+    axis.set_title(case)
+handles, labels = axis.get_legend_handles_labels()
+figure.legend(handles, labels, loc="outside lower center", ncols=3, markerscale=2)
+plt.show()
+
+# %%
+# That was the warm-start flow. The others go the same ways, but for a few points in the middle.
+
+figure, axes = plt.subplots(
+    2,
+    4,
+    figsize=(11, 8),
+    sharex=True,
+    sharey=True,
+    layout="constrained",
+)
 for row, (case, (_, target, _)) in zip(axes, cases.items(), strict=True):
     row[0].set_ylabel(f"{case}\nfeature 1")
     for axis, mode in zip(row, modes, strict=True):
         result = flows[case, mode]
-        FlowDisplay.from_flow(result, target=target, ax=axis, kind="points", legend=False)
+        FlowDisplay.from_flow(
+            result,
+            target=target,
+            ax=axis,
+            kind="points",
+            legend=False,
+        )
         axis.set_title(mode)
         remains = 100 * result.losses[-1] / result.losses[0]
         print(f"{case}, {mode}: energy fell to {remains:.2g} %")
@@ -105,7 +136,11 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for axis, case in zip(axes, cases, strict=True):
     for mode, width in widths.items():
         FlowDisplay.from_flow(
-            flows[case, mode], ax=axis, kind="energy", name=mode, line_kw={"linewidth": width}
+            flows[case, mode],
+            ax=axis,
+            kind="energy",
+            name=mode,
+            line_kw={"linewidth": width},
         )
     axis.set(title=case, ylabel="energy MW2²")
 plt.show()
@@ -121,7 +156,9 @@ for mode, width in widths.items():
     result = flows["free weights", mode]
     SimplexDisplay.from_flow(
         result,
-        order=lambda theta: np.argsort(theta.means[:, 1]),  # EM numbers them as it likes
+        order=lambda theta: np.argsort(
+            theta.means[:, 1],
+        ),  # EM numbers them as it likes
         target=uneven.weights[np.argsort(target_means[:, 1])],
         names=("lower cluster", "middle cluster", "upper cluster"),
         ax=axis,
@@ -144,7 +181,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)
     for fraction in (1.0, 0.5, 0.25):
         result = flow(
-            X, target, "warm start", fixed_weights=True, n_steps=500, batch_fraction=fraction
+            X,
+            target,
+            "warm start",
+            fixed_weights=True,
+            n_steps=500,
+            batch_fraction=fraction,
         )
         FlowDisplay.from_flow(
             result,
@@ -154,6 +196,8 @@ with warnings.catch_warnings():
             line_kw={"linewidth": 0.8},
         )
         *_, batch, everything = result.losses
-        print(f"{fraction:.0%} of the points: {batch:.1e}, all of them: {everything:.1e}")
+        print(
+            f"{fraction:.0%} of the points: {batch:.1e}, all of them: {everything:.1e}",
+        )
 axis.set_ylabel("MW2² of the batch to the target")
 plt.show()

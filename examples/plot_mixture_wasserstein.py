@@ -16,7 +16,11 @@ what becomes of them when a component of the target is far from everything else.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from skgmmot import DifferentiableGaussianMixture, mixture_transport, mixture_wasserstein
+from skgmmot import (
+    DifferentiableGaussianMixture,
+    mixture_transport,
+    mixture_wasserstein,
+)
 from skgmmot.plotting import MixtureDisplay, TransportDisplay, component_colors
 
 SOURCE, TARGET = component_colors(2)
@@ -49,7 +53,14 @@ plt.show()
 # component is split between two targets: its mean image lies between them.
 
 X, _ = source.sample(1500)
-figure, axes = plt.subplots(3, 1, figsize=(7, 11), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    3,
+    1,
+    figsize=(7, 11),
+    sharex=True,
+    sharey=True,
+    layout="constrained",
+)
 for axis, method in zip(axes, ("barycentric", "sample", "maximum"), strict=True):
     moved = transport.map(X, method=method, random_state=0)
     MixtureDisplay.from_estimator(target, ax=axis, colors=TARGET, fill=False)
@@ -97,12 +108,21 @@ outlying = (
     np.append(covariances, [0.3 * np.eye(2)], axis=0),
 )
 figure, axes = plt.subplots(1, 2, figsize=(9, 5.5), sharey=True, layout="constrained")
-for axis, reg_m, name in zip(axes, (None, 100.0), ("balanced", "unbalanced"), strict=True):
+for axis, reg_m, name in zip(
+    axes,
+    (None, 100.0),
+    ("balanced", "unbalanced"),
+    strict=True,
+):
     display = TransportDisplay.from_parameters(
         source, outlying, reg_m=reg_m, ax=axis, link_width=15
     )
     plan = display.transport.plan
     outlier = plan[:, -1].sum()
     axis.set_title(f"{name}: {outlier:.3f} of the mass to the outlier")
-    print(f"{name}: {plan.sum():.3f} of the mass is moved, {outlier:.3f} to the outlier.")
+    print(
+        f"{name}: {plan.sum():.3f} of the mass is moved, {outlier:.3f} to the outlier.",
+    )
 plt.show()
+
+# sphinx_gallery_thumbnail_number = 3

@@ -17,12 +17,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from skgmmot import DifferentiableGaussianMixture, mixture_wasserstein
+from skgmmot.plotting import component_colors
 
-directions = np.array([[0.0, 1.0], [-np.sqrt(0.75), -0.5], [np.sqrt(0.75), -0.5]]) / np.sqrt(3)
+directions = np.array(
+    [[0.0, 1.0], [-np.sqrt(0.75), -0.5], [np.sqrt(0.75), -0.5]],
+) / np.sqrt(3)
 weights = np.array([0.3, 0.3, 0.4])
 separations = {"low": 2.5, "medium": 3.5, "high": 6.0}
 sizes = np.geomspace(1_000, 20_000, 5).astype(int)
-n_repetitions = 40
+seeds = range(40)
 
 # %%
 # The errors
@@ -46,6 +49,7 @@ def error(mixture, n_samples, seed, fixed_weights):
     return mixture_wasserstein(fitted.fit(X), mixture, squared=True)
 
 
+colors = dict(zip(separations, component_colors(3), strict=True))
 errors = {}
 for name, separation in separations.items():
     truth = DifferentiableGaussianMixture.from_parameters(
@@ -53,7 +57,7 @@ for name, separation in separations.items():
     )
     for fixed in (False, True):
         errors[name, fixed] = np.array(
-            [[error(truth, n, seed, fixed) for seed in range(n_repetitions)] for n in sizes]
+            [[error(truth, n, seed, fixed) for seed in seeds] for n in sizes]
         )
 
 # %%
@@ -71,9 +75,15 @@ for (name, fixed), values in errors.items():
     kind = "true" if fixed else "fitted"
     print(f"{name} separation, {kind} weights: the mean of MW2² falls as n^{slope:.2f}")
     axis = axes[int(fixed)]
-    (line,) = axis.loglog(sizes, values.mean(axis=1), marker="o", label=f"{name}: n^{slope:.2f}")
+    axis.loglog(
+        sizes,
+        values.mean(axis=1),
+        marker="o",
+        color=colors[name],
+        label=f"{name}: n^{slope:.2f}",
+    )
     low, high = np.quantile(values, [0.1, 0.9], axis=1)
-    axis.fill_between(sizes, low, high, color=line.get_color(), alpha=0.2)
+    axis.fill_between(sizes, low, high, color=colors[name], alpha=0.2)
     axis.set(xlabel="number of samples", title=f"{kind.capitalize()} weights")
 for axis in axes:
     axis.grid(alpha=0.3)

@@ -4,6 +4,7 @@ The tests of built pages are skipped unless the environment variable ``SKGMMOT_H
 folder, as the gate does after it has built them.
 """
 
+import ast
 import inspect
 import os
 import re
@@ -285,3 +286,41 @@ def test_reference_and_examples_link_to_each_other():
     links_of_example = Page(example.read_text("utf-8")).links
     assert any(link.endswith("plot_color_transfer.html") for link in links_of_reference)
     assert "../generated/skgmmot.mixture_flow.html#skgmmot.mixture_flow" in links_of_example
+
+
+WIDEST_CODE = 88  # characters that a cell of the gallery shows without a scroll bar
+
+
+def example_offences(source):
+    """What a page made of an example would show badly, a sentence each."""
+    tree, lines = ast.parse(source), source.splitlines()
+    first = tree.body[0].end_lineno if ast.get_docstring(tree) else 0
+    offences = [
+        f"line {number}: {len(line)} characters of code, more than {WIDEST_CODE}"
+        for number, line in enumerate(lines[first:], first + 1)
+        if len(line) > WIDEST_CODE and not line.startswith("#")
+    ]
+    cells = [first + 1] + [
+        number for number, line in enumerate(lines, 1) if line.startswith("# %%")
+    ]
+    for start, end in zip(cells, [*cells[1:], len(lines) + 1], strict=True):
+        last = [node for node in tree.body if start <= node.lineno < end][-1:]
+        if last and isinstance(last[0], ast.Expr):
+            called = ast.unparse(last[0].value).partition("(")[0]
+            if called not in {"plt.show", "print", "show"}:
+                offences.append(f"line {last[0].lineno}: the page prints what {called} returns")
+    return offences
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("plot_*.py")), ids=lambda path: path.stem)
+def test_example_fits_its_page(path):
+    assert not example_offences(path.read_text(encoding="utf-8"))
+
+
+def test_example_reader_sees_offences():
+    assert example_offences('"""Title"""\n# %%\nx = 1\nplt.show()\n') == []
+    (offence,) = example_offences('"""Title"""\n# %%\nx = 1\naxis.legend()\n')
+    assert "what axis.legend returns" in offence
+    (offence,) = example_offences(f'"""Title"""\n# %%\nx = "{88 * "x"}"\n')
+    assert "line 3: 94 characters" in offence
+    assert example_offences(f"# {88 * 'x'}\nx = 1\n") == []

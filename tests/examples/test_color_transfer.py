@@ -1,4 +1,4 @@
-"""The example of color transfer reads images of every kind."""
+"""The example of color transfer reads images of every kind, and recolors them without grain."""
 
 import runpy
 import sys
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_image
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("rich")
+pytest.importorskip("skimage")
 matplotlib = pytest.importorskip("matplotlib")
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "plot_color_transfer.py"
@@ -85,12 +87,17 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def read_image():
-    """The function alone, without running the rest."""
-    source = SCRIPT.read_text().partition("if len(sys.argv) == 3:")[0]
+def functions():
+    """The functions alone, without running the rest."""
+    source = SCRIPT.read_text(encoding="utf-8").partition("if len(sys.argv) == 3:")[0]
     names = {}
     exec(compile(source, str(SCRIPT), "exec"), names)
-    return names["read_image"]
+    return names
+
+
+@pytest.fixture(scope="module")
+def read_image(functions):
+    return functions["read_image"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,11 +117,70 @@ def test_a_turned_photograph_stands_upright(read_image, tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "turned.png"), np.rot90(RGB, -1) / 255)
 
 
+def test_smoothing_takes_noise_and_leaves_an_edge(functions):
+    rng = np.random.default_rng(0)
+    edge = np.where(np.arange(40) < 20, 20.0, 70.0) * np.ones((30, 1))
+    noisy = edge + 0.5 * rng.normal(size=edge.shape)
+    smooth = functions["smoothed"](noisy[..., None], noisy, radius=4)[..., 0]
+    # 81 samples of a window leave a ninth of the noise; near the edge, where the guide varies by
+    # far more than the noise, all of it
+    assert np.std((smooth - edge)[:, :8]) < 0.3 * 0.5
+    assert np.abs(smooth - edge)[:, 18:22].max() < 2.0
+
+
+def test_smoothed_shifts_follow_the_guide_and_not_themselves(functions):
+    values = np.random.default_rng(0).normal(size=(30, 40, 3))
+    smooth = functions["smoothed"](values, np.zeros((30, 40)), radius=4)
+    assert smooth.std() < 0.3 * values.std()
+
+
+def test_grain_is_the_ratio_of_contrasts(functions):
+    image = 0.5 + 0.02 * np.random.default_rng(0).normal(size=(30, 40, 1)) * np.ones(3)
+    assert functions["grain"](image, image) == 1.0
+    twice = 0.5 + 2 * (image - 0.5)
+    # lightness is nearly linear over so small a range
+    np.testing.assert_allclose(functions["grain"](twice, image), 2.0, rtol=0.02)
+
+
+def photographs():
+    """Two photographs, a quarter as wide."""
+    return [
+        np.asarray(Image.fromarray(load_sample_image(name)).reduce(4)) / 255
+        for name in ("china.jpg", "flower.jpg")
+    ]
+
+
+def test_the_flow_is_faithful_and_smooth(functions, monkeypatch):
+    source, target = photographs()
+    mapped, result, losses = functions["recolored"](source, target)
+    assert losses[-1] < 0.05 * losses[0]
+    (by_map, _), (by_flow, grain) = functions["judged"]([mapped, result], source, target)
+    # 3.3 % and 33 % were measured, and 2.1: at this size a cloud is a few pixels wide
+    assert by_flow < 0.06 < 0.25 < by_map
+    assert grain < 2.5
+
+    # without smoothing the noise is stretched with the sky
+    monkeypatch.setitem(functions, "smoothed", lambda values, *_: values)
+    _, raw, _ = functions["recolored"](source, target)
+    ((_, raw_grain),) = functions["judged"]([raw], source, target)
+    assert raw_grain > 1.5 * grain
+
+
+def test_an_image_is_judged_against_the_source(functions):
+    source, target = photographs()
+    (before, grain), (after, _) = functions["judged"]([source, target], source, target)
+    assert (before, grain) == (1.0, 1.0)
+    assert after == pytest.approx(0.0, abs=1e-9)
+
+
 @pytest.mark.filterwarnings("default")
 def test_the_colors_of_one_image_flow_to_those_of_another(run):
     KINDS["gray"][0].save("gray.png")
     KINDS["colors"][0].save("colors.png")
     names = run("gray.png", "colors.png")
     assert names["result"].shape == (*SHAPE, 3)
-    assert names["energies"][-1] < 0.1 * names["energies"][0]
+    # noise of one dimension can become noise of three only in part
+    assert names["energies"][-1] < 0.2 * names["energies"][0]
     assert Path("color_transfer.png").is_file()
+    written = np.asarray(Image.open("color_transfer_result.png")) / 255
+    np.testing.assert_allclose(written, names["result"], atol=0.51 / 255)
