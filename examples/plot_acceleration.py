@@ -65,7 +65,7 @@ def trace(em_map, theta, acceleration, tolerance=1e-9):
     return np.array(rows).T
 
 
-figure, axes = plt.subplots(1, 3, figsize=(10, 4.5), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(10, 4.8), sharey=True, layout="constrained")
 for cloud, axis in zip(clouds, axes, strict=True):
     print(f"{cloud[0]} samples in {cloud[1]} dimensions, {cloud[2]} components")
     for name, acceleration in methods.items():

@@ -216,7 +216,8 @@ def complaints_of(fit, stopping):
     result, complaints = fit.result, []
     if stopping.max_iter and not result.converged:
         complaints.append(
-            f"EM did not converge in {len(result.lower_bounds)} steps: the residual is "
+            f"EM did not converge in {len(result.lower_bounds)} steps, "
+            f"{result.n_evaluations} passes over the data: the residual is "
             f"{result.residual:.3g} (residual_tol={stopping.residual_tol:.3g}). Increase "
             "max_iter or residual_tol, set acceleration='newton', or try other init_params."
         )

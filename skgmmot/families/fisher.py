@@ -55,15 +55,15 @@ class FisherCoordinates:
         self._spread_shape = covariances.shape
         spread = 1.0 if family.is_shared else self._root[:, None]
         self._spread_root = spread * np.sqrt(0.5 * family.multiplicity(self._shape[1]))
-        self._moving = np.ones((0 if fixed_weights else len(mass)) + theta.means.size)
-        self._moving = np.concatenate([self._moving, np.ones(covariances.size)])
+        n_weights = 0 if fixed_weights else len(mass)
+        self.size = n_weights + theta.means.size + covariances.size
+        self._moving = 1.0
         if frozen is not None:
             means, spread = np.ones(self._shape), np.ones(self._spread_shape)
             means[frozen] = 0.0
             if not family.is_shared:
                 spread[frozen] = 0.0
-            self._moving[-means.size - spread.size :] = [*means.flat, *spread.flat]
-        self.size = self._moving.size
+            self._moving = np.concatenate([np.ones(n_weights), means.ravel(), spread.ravel()])
 
     def of_cotangent(self, cotangent):
         """Vector of a cotangent."""

@@ -175,15 +175,18 @@ def plan_value(plan, weights, target_weights, costs, reg=0.0, penalties=BALANCED
 def divergence(f, g):
     """KL(f | g) = Σ f log(f/g) − f + g, to a relative accuracy also where f is close to g.
 
-    With r = log(f/g) the terms are g (r eʳ − eʳ + 1), and near r = 0 their power series.
+    With r = log(f/g) the terms are g (r eʳ − eʳ + 1), and near r = 0 their power series. Where f/g
+    is large, and might overflow, they are f (r − 1) + g.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.log(f / g)
-        terms = r * (f / g) - np.expm1(r)
-    series = r**2 * (1 / 2 + r * (1 / 3 + r * (1 / 8 + r * (1 / 30 + r * (1 / 144 + r / 840)))))
-    terms = np.where(np.abs(r) < 0.01, series, terms)
-    terms[(f == 0) & (g > 0)] = 1.0
-    return float((g * np.where(g > 0, terms, 0.0)).sum())
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = f / g
+        r = np.log(ratio)
+        terms = g * (r * ratio - np.expm1(r))
+        series = r**2 * (1 / 2 + r * (1 / 3 + r * (1 / 8 + r * (1 / 30 + r * (1 / 144 + r / 840)))))
+        terms = np.where(np.abs(r) < 0.01, g * series, terms)
+        terms = np.where(ratio > 10.0, f * (np.log(f) - np.log(g) - 1.0) + g, terms)
+    terms = np.where(f == 0, g, terms)
+    return float(np.where(g > 0, terms, 0.0).sum())
 
 
 def mass_gradient(potential, reg, penalty):

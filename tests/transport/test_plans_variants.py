@@ -303,6 +303,13 @@ def test_divergence(ratio):
     np.testing.assert_allclose(got, 3 * float(expected), rtol=1e-13)
 
 
+@pytest.mark.parametrize("f, g", [(1.0, 1e-310), (0.5, 5e-324), (1e-50, 1e-250), (1.0, 1e-307)])
+def test_divergence_where_the_ratio_overflows_or_nearly_does(f, g):
+    """Sizes of components that have all but vanished: f log(f/g) − f + g is of ordinary size."""
+    expected = f * (np.log(f) - np.log(g)) - f + g
+    np.testing.assert_allclose(divergence(np.array([f]), np.array([g])), expected, rtol=1e-14)
+
+
 def test_inputs_are_not_written_to():
     for reg, penalties in ((0.0, (1.0, 2.0)), (0.1, (INF, INF)), (0.1, (1.0, INF))):
         problem = random_problem(0, 4, 3)
