@@ -182,7 +182,7 @@ def _level_of_the_user():
     while frame is not None:
         level += 1
         name = frame.f_globals.get("__name__", "")
-        if name.partition(".")[0] in {"skgmmot", "sklearn"}:  # which may stand between
+        if name.partition(".")[0] in {"skgmmot", "numba", "sklearn"}:
             found = level
         frame = frame.f_back
     return found
