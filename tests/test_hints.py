@@ -6,7 +6,6 @@ the former, ``assert`` for the latter.
 
 import inspect
 import typing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,10 +131,6 @@ def test_hints_can_be_resolved():
     for name, function in FUNCTIONS.items():
         if "Display" not in name:
             typing.get_type_hints(function)
-
-
-def test_hints_are_shipped():
-    assert (Path(skgmmot.__file__).parent / "py.typed").is_file()
 
 
 def test_mixture() -> None:
