@@ -245,7 +245,7 @@ class TransportDisplay:
         one_of(color_by, ("mixture", "component"), "color_by")
         plan = transport.plan
         if link_width is None:
-            link_width = _WIDEST / (plan.max() or 1.0)
+            link_width = _WIDEST / (np.max(plan) or 1.0)
         link_width = positive(link_width, "link_width")
         sides = [marginal(side, pair) for side in (transport.source, transport.target)]
         side_colors, link_colors = self._colors(color_by, colors)

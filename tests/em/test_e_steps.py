@@ -45,7 +45,9 @@ def sinkhorn(problem, theta, n_iter=4000):
     g = np.zeros(len(theta.weights))
     for _ in range(n_iter):
         f = np.log(a) - logsumexp(scores + g, axis=1)
-        g = np.log(theta.weights) - logsumexp(scores + f[:, None], axis=0)
+        last, g = g, np.log(theta.weights) - logsumexp(scores + f[:, None], axis=0)
+        if np.abs(g - last).max() < 1e-14:  # rounding: it has converged
+            break
     plan = np.exp(scores + f[:, None] + g)
     divergence = (plan * np.log(plan / (a[:, None] * theta.weights))).sum()
     return plan, (plan * costs).sum() + problem.temperature * divergence

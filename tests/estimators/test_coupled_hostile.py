@@ -61,7 +61,7 @@ def test_a_plan_that_moves_nothing_leaves_two_independent_fits(kind):
         expected = mixture.gradient_wrt_data(data, (None, cotangent[1][back], None))
         # differences of fourth order in the one, products in the other
         np.testing.assert_allclose(found[side], expected, atol=1e-7)
-        assert not found[1 - side].any()
+        assert np.abs(found[1 - side]).max() < 1e-14  # zero, but for rounding of the system
     with pytest.raises(ValueError, match="moves no mass"):
         fitter.transform(X)
 

@@ -328,5 +328,41 @@ MUTANTS = {
             "[]",
             "kernels/test_compilation.py -k any_source",
         ),
+        (
+            "folders of other sources removed at once",
+            "_ABANDONED = 30 * _DAY",
+            "_ABANDONED = 0.0",
+            "kernels/test_compilation.py -k for_a_month",
+        ),
+        (
+            "abandoned folders stay",
+            "            _remove_abandoned(folder)",
+            "            pass",
+            "kernels/test_compilation.py -k for_a_month",
+        ),
+        (
+            "nobody says that a folder is used",
+            "            os.utime(folder)\n",
+            "",
+            "kernels/test_compilation.py -k in_use",
+        ),
+        (
+            "silent where nothing can be kept",
+            "        _warn_of_no_folder()",
+            "        pass",
+            "kernels/test_compilation.py -k told_once",
+        ),
+        (
+            "told for each kernel that cannot be kept",
+            "    _has_warned = True",
+            "    _has_warned = False",
+            "kernels/test_compilation.py -k told_once",
+        ),
+        (
+            "told at a line of numba",
+            "stacklevel=_level_of_the_user(),",
+            "stacklevel=2,",
+            "kernels/test_compilation.py -k can_be_written",
+        ),
     ],
 }

@@ -1,4 +1,4 @@
-"""Mutants of what all rooms share: checks of input, and parameters."""
+"""Mutants of what all rooms share: checks of input, and parameters; and of the warm-up."""
 
 MUTANTS = {
     "reprs.py": [
@@ -114,6 +114,20 @@ MUTANTS = {
             "if n_components != n_features or n_components == 1:",
             "if n_components != n_features:",
             "test_checks.py -k single_component",
+        ),
+    ],
+    "warm_up.py": [
+        (
+            "nothing compiled for float32",
+            "for dtype in (np.float64, np.float32):",
+            "for dtype in (np.float64,):",
+            "test_warm_up.py -k left_to_compile",
+        ),
+        (
+            "nothing compiled for e_step='sinkhorn'",
+            'for e_step in ("softmax", "sinkhorn"):',
+            'for e_step in ("softmax",):',
+            "test_warm_up.py -k left_to_compile",
         ),
     ],
 }
