@@ -13,6 +13,7 @@ t ⟨r, v⟩ - ½ t² ⟨r, v⟩ for t v. A pair without curvature says nothing 
 """
 
 import numpy as np
+from scipy.linalg.blas import daxpy, ddot
 
 from .moves import LARGEST_MOVE, Safeguarded, rounding
 
@@ -69,11 +70,11 @@ class LBFGS(Safeguarded):
 
 
 def _direction(pairs, residual):
-    """H r."""
-    v, shares = residual, []
+    """H r, in place by BLAS: arrays of NumPy would take longer than an EM step of small data."""
+    v, shares = residual.copy(), []
     for s, y, curvature in reversed(pairs):
-        shares.append(s @ v / curvature)
-        v = v - shares[-1] * y
+        shares.append(ddot(s, v) / curvature)
+        v = daxpy(y, v, a=-shares[-1])
     for (s, y, curvature), share in zip(pairs, reversed(shares), strict=True):
-        v = v + (share - y @ v / curvature) * s
+        v = daxpy(s, v, a=share - ddot(y, v) / curvature)
     return v

@@ -54,8 +54,8 @@ MUTANTS = {
         ),
         (
             "second recursion left out",
-            "v = v + (share - y @ v / curvature) * s",
-            "v = v + share * s",
+            "a=share - ddot(y, v) / curvature",
+            "a=share",
             "em/test_lbfgs.py",
         ),
         (
