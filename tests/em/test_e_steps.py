@@ -131,7 +131,7 @@ def test_what_is_not_solved_is_told(monkeypatch):
 
 
 @all_types
-@pytest.mark.parametrize("acceleration", [None, "newton", "anderson"])
+@pytest.mark.parametrize("acceleration", [None, "newton", "lbfgs", "anderson"])
 def test_the_value_never_rises(kind, acceleration):
     problem, theta, _ = setting(kind)
     problem = replace(problem, reg_covar=0.0)

@@ -64,7 +64,7 @@ def test_the_step_by_its_definition(kind, way, temperature):
 @pytest.mark.parametrize("fixed_weights", [False, True])
 def test_the_free_energy_never_rises(kind, temperature, fixed_weights):
     problem, theta, _ = setting(kind, temperature, reg_covar=0.0, fixed_weights=fixed_weights)
-    for acceleration in (None, "newton", "anderson"):
+    for acceleration in (None, "newton", "lbfgs", "anderson"):
         result = iterate(problem, theta, Stopping(60, 0.0, 0.0), solver=SOLVERS[acceleration])
         # of size one to ten, at the smallest temperature a twentieth of sums twenty times that
         assert np.diff(result.lower_bounds).min() > -1e-12

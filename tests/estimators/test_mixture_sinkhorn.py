@@ -105,7 +105,7 @@ def test_weights_are_no_free_parameters():
     assert free._n_parameters() - held._n_parameters() == 2
 
 
-@pytest.mark.parametrize("acceleration", ["anderson", "newton"])
+@pytest.mark.parametrize("acceleration", ["anderson", "lbfgs", "newton"])
 def test_acceleration_finds_the_same_end(acceleration):
     X = clouds()
     plain, fast = fitted(X), fitted(X, acceleration=acceleration)

@@ -130,7 +130,7 @@ def test_a_tiny_temperature_is_hard_assignment():
     assert np.isfinite(mixture.gradient_wrt_data(X, (None, np.ones((3, 2)), None))).all()
 
 
-@pytest.mark.parametrize("acceleration", ["anderson", "newton"])
+@pytest.mark.parametrize("acceleration", ["anderson", "lbfgs", "newton"])
 @pytest.mark.parametrize("kind", TYPES)
 def test_acceleration_finds_the_same_end(acceleration, kind):
     X = clouds(2.0)

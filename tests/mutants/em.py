@@ -101,6 +101,20 @@ MUTANTS = {
             "em/test_lbfgs.py",
         ),
     ],
+    "em/solvers.py": [
+        (
+            "losses of large reg_covar taken for an end",
+            "np.abs(np.diff(self._bounds))",
+            "np.diff(self._bounds)",
+            "estimators/test_mixture_acceleration.py -k regularized",
+        ),
+        (
+            "auto hardly ever begins",
+            "_SLOW = 30",
+            "_SLOW = 3000",
+            "estimators/test_mixture_acceleration.py -k auto_begins_where_plain",
+        ),
+    ],
     "em/newton.py": [
         (
             "conjugate gradients take the last passes",

@@ -37,7 +37,7 @@ options = st.fixed_dictionaries(
         "covariance_type": kinds,
         "n_components": st.integers(1, 5),
         "init_params": st.sampled_from(["kmeans", "k-means++", "random", "random_from_data"]),
-        "acceleration": st.sampled_from([None, "auto", "newton", "anderson"]),
+        "acceleration": st.sampled_from([None, "auto", "newton", "lbfgs", "anderson"]),
         "e_step": st.sampled_from(["softmax", "softmax", "softmax", "sinkhorn"]),
         "temperature": st.sampled_from([1.0, 1.0, 1.0, 1e-3, 30.0, (4.0, 1.0)]),
         "fixed_weights": st.booleans(),
@@ -171,7 +171,7 @@ def said_of_rows(mixture, X):
     clouds(),
     kinds,
     st.integers(1, 4),
-    st.sampled_from([None, "newton", "anderson"]),
+    st.sampled_from([None, "newton", "lbfgs", "anderson"]),
     st.sampled_from([0.3, 1.0, 5.0]),
     st.sampled_from(["none", "tame", "300 decades"]),
 )
@@ -277,7 +277,7 @@ def test_a_power_of_two_as_unit_changes_nothing(cloud, kind, n_components, power
     gentle_clouds(distance=5.0),
     kinds,
     st.integers(-490, 490),
-    st.sampled_from([None, "newton", "anderson"]),
+    st.sampled_from([None, "newton", "lbfgs", "anderson"]),
 )
 def test_a_whole_fit_knows_no_unit(cloud, kind, power, acceleration):
     """With its initialization by k-means, and with derivatives in its steps."""
