@@ -21,7 +21,7 @@ class Auto(LBFGS):
 
     EM that contracts by ρ multiplies its gains g by ρ² in each step, and its residual goes with
     the root of g. So it needs about log(g / goal) / log(1 / ρ²) steps more. Gains that grow, as
-    beside a saddle, promise no end. Where ``reg_covar`` is large gains are losses, and count alike.
+    beside a saddle, promise no end.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ class Auto(LBFGS):
         return super().move(em_map, step, n_left)
 
     def _is_slow(self, step):
-        earlier, _, gain = np.abs(np.diff(self._bounds))
+        earlier, _, gain = np.diff(self._bounds)
         if gain <= rounding(step):
             return False
-        if gain >= earlier:
+        if not 0 < gain < earlier:
             return True
         shrink = np.sqrt(gain / earlier)
         return np.log(max(gain / self._goal, 1.0)) > _SLOW * np.log(1 / shrink)

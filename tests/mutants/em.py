@@ -103,12 +103,6 @@ MUTANTS = {
     ],
     "em/solvers.py": [
         (
-            "losses of large reg_covar taken for an end",
-            "np.abs(np.diff(self._bounds))",
-            "np.diff(self._bounds)",
-            "estimators/test_mixture_acceleration.py -k regularized",
-        ),
-        (
             "auto hardly ever begins",
             "_SLOW = 30",
             "_SLOW = 3000",
