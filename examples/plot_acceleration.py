@@ -89,6 +89,5 @@ figure.savefig("acceleration.png", dpi=100)
 plt.show()
 
 # %%
-# None loses likelihood on its way, but for rounding. On the first two clouds all end at the same
-# maximum; on the third L-BFGS finds another, 7e-5 lower. The first 10 steps (dotted line) are the
-# same: an easy fit is done by then.
+# None loses likelihood on its way, but for rounding, and all end at the same maximum. The first 10
+# steps (dotted line) are the same: an easy fit is done by then.

@@ -139,13 +139,20 @@ def final_mixture(estimator):
 
     That of a Pipeline is a mixture of what its earlier steps make of the data.
     """
+    return final_mixture_and_data(estimator, None)[0]
+
+
+def final_mixture_and_data(estimator, X):
+    """`final_mixture`, and what the steps of a Pipeline before the last make of X, if not None."""
     while True:
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(getattr(estimator, "steps", None), list):
+            if X is not None and len(estimator.steps) > 1:
+                X = estimator[:-1].transform(X)
             estimator = estimator.steps[-1][1]
         else:
-            return estimator
+            return estimator, X
 
 
 def refusal_of(estimator):

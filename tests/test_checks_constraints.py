@@ -40,7 +40,8 @@ def test_booleans_are_no_numbers(kind, name, value):
 @pytest.mark.parametrize("n_jobs", [None, 1, np.int32(2), -1])
 @pytest.mark.parametrize("random_state", [None, 0, np.int64(3), np.random.RandomState(0)])
 def test_numbers_are(kind, n_jobs, random_state):
-    fitted(kind(np.int64(1), n_jobs=n_jobs, random_state=random_state))
+    estimator = fitted(kind(np.int64(1), n_jobs=n_jobs, random_state=random_state))
+    assert estimator.n_features_in_ == X.shape[1]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import StrOptions
 
 import skgmmot
 import skgmmot.entropic
@@ -130,8 +131,26 @@ def test_attributes_have_hints(name):
 def test_hints_can_be_resolved():
     """But for matplotlib's, which are not imported."""
     for name, function in FUNCTIONS.items():
-        if "Display" not in name:
-            typing.get_type_hints(function)
+        if "Display" not in name and name not in BUILT_INSIDE:
+            assert "return" in typing.get_type_hints(function)
+
+
+def literals(hint):
+    """All strings that a hint names."""
+    if isinstance(hint, str):
+        return {hint}
+    return set().union(*map(literals, typing.get_args(hint)))
+
+
+@pytest.mark.parametrize("estimator", [DifferentiableGaussianMixture, CoupledGMMFitter])
+def test_hints_name_the_options_that_are_accepted(estimator):
+    hints, n_compared = typing.get_type_hints(estimator.__init__), 0
+    for name, constraints in estimator._parameter_constraints.items():
+        accepted = [c.options for c in constraints if isinstance(c, StrOptions)]
+        if accepted:
+            assert literals(hints[name]) == set().union(*accepted), name
+            n_compared += 1
+    assert n_compared >= 2
 
 
 def test_mixture() -> None:

@@ -29,8 +29,9 @@ class Anderson(Safeguarded):
         self._depth = depth
         self._visited = []  # pairs θ, F(θ)
 
-    def look(self, step):
+    def move(self, em_map, step, n_left):
         self._visited = [*self._visited[-self._depth :], (step.theta, step.parameters)]
+        return super().move(em_map, step, n_left)
 
     def accelerated(self, em_map, step, coordinates, residual, n_left):
         if len(self._visited) < 2:

@@ -8,8 +8,15 @@ pass over the data makes a move and teaches the next one.
 Each pair stays in the Fisher coordinates in which it was found. They are orthonormal frames of the
 tangent spaces, so that is a vector transport without distortion (Huang, Gallivan, Absil 2015).
 
-Steps end at the border of a trust region that follows the ratio of the gain to that of the model,
-t ⟨r, v⟩ - ½ t² ⟨r, v⟩ for t v. A pair without curvature says nothing of where a maximum lies.
+Steps end at the border of a trust region that follows the ratio of the gain to that of the model, t
+⟨r, v⟩ - ½ t² ⟨r, v⟩ for t v. A pair along which the gradient grows, as it does on the way from a
+saddle, gets a small curvature in place of its own (as Powell 1978 damps them), so that it is
+followed in longer steps than those of EM.
+
+In Fisher coordinates a component counts by its mass. One of little mass may be flung out of the
+data, or lose the rest, in a step that is short as a whole: what was learned of it is then out of
+date. So a step that would change any component by more than a few of its own units is not made, and
+all but the last pair are forgotten.
 """
 
 import numpy as np
@@ -20,8 +27,10 @@ from .moves import LARGEST_MOVE, Safeguarded, rounding
 _DEPTH = 20  # pairs that are kept …
 _LARGEST_MEMORY = 2**26  # … or as many as these bytes hold
 _LEAST_PAIRS = 3
-_LEAST_CURVATURE = 1e-4  # ⟨s, y⟩ / ⟨s, s⟩
+_LEAST_CURVATURE = 1e-4  # ⟨s, y⟩ / ⟨s, s⟩; where it is less …
+_DAMPED_CURVATURE = 0.2  # … this takes its place
 _FIRST_RADIUS = 0.1
+_LARGEST_CHANGE = 2.0  # of a component, in its own units
 _TRIES = 2  # of a move, in a smaller region the second time
 
 
@@ -41,9 +50,12 @@ class LBFGS(Safeguarded):
             return None
         vector = _direction(self._pairs, residual)
         slope, length = residual @ vector, np.linalg.norm(vector)
+        change = coordinates.largest_change(vector)
         for _ in range(_TRIES):
             # EM's own step is never too long
             part = min(1.0, max(self._radius, np.linalg.norm(residual)) / length)
+            if part * change > _LARGEST_CHANGE:
+                break
             predicted = (part - 0.5 * part * part) * slope
             gain, *moved = self.try_move(em_map, step, coordinates, part * vector)
             if predicted > 10 * rounding(step):  # else the ratio is one of rounding errors
@@ -58,15 +70,19 @@ class LBFGS(Safeguarded):
         return None
 
     def _learn(self, residual):
-        """Keep the pair of the last step, and forget the oldest."""
+        """Keep the pair of the last step, with some curvature, and forget the oldest."""
         if self._last is None:
             return
         s, before = self._last
         y = before - residual
         curvature, square = s @ y, s @ s
-        if curvature > _LEAST_CURVATURE * square:
-            depth = max(_LEAST_PAIRS, min(_DEPTH, _LARGEST_MEMORY // (2 * s.nbytes)))
-            self._pairs = [*self._pairs[1 - depth :], (s, y, curvature)]
+        if square == 0.0:
+            return
+        if curvature <= _LEAST_CURVATURE * square:
+            y = y + (_DAMPED_CURVATURE - curvature / square) * s
+            curvature = _DAMPED_CURVATURE * square
+        depth = max(_LEAST_PAIRS, min(_DEPTH, _LARGEST_MEMORY // (2 * s.nbytes)))
+        self._pairs = [*self._pairs[1 - depth :], (s, y, curvature)]
 
 
 def _direction(pairs, residual):

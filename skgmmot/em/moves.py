@@ -70,7 +70,6 @@ class Safeguarded(Plain):
         self.pause = _WARM_UP
 
     def move(self, em_map, step, n_left):
-        self.look(step)
         self.pause -= 1
         if self.pause >= 0 or n_left < _LEAST_LEFT:
             return step.parameters, None
@@ -81,19 +80,20 @@ class Safeguarded(Plain):
             moved = self.accelerated(em_map, step, coordinates, residual, n_left)
         return (step.parameters, None) if moved is None else moved
 
-    def look(self, step):
-        """See every step that is made."""
-
     def try_move(self, em_map, step, coordinates, vector):
         """The gain of a move, its θ and its EM step; -inf where it leads to no mixture."""
+        # for a component of nearly no mass, a tangent of ordinary length is beyond all numbers
+        with np.errstate(over="ignore", invalid="ignore"):
+            candidate = retract(
+                em_map.family,
+                step.theta,
+                coordinates.tangent(vector),
+                precisions=step.precisions,
+                fixed_weights=em_map.fixed_weights,
+            )
+        if not all(np.isfinite(part).all() for part in candidate):
+            return -np.inf, None, None
         self.n_extra += 1
-        candidate = retract(
-            em_map.family,
-            step.theta,
-            coordinates.tangent(vector),
-            precisions=step.precisions,
-            fixed_weights=em_map.fixed_weights,
-        )
         try:
             following = em_map.step(candidate)
         except CollapsedComponentError:

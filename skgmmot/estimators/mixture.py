@@ -228,7 +228,7 @@ class DifferentiableGaussianMixture(
         fixed_weights: bool = False,
         temperature: float | Sequence[float] = 1.0,
         e_step: Literal["softmax", "sinkhorn"] = "softmax",
-        acceleration: Literal["auto", "anderson", "newton"] | None = "auto",
+        acceleration: Literal["auto", "anderson", "lbfgs", "newton"] | None = "auto",
         anderson_depth: int = 10,
         random_state: RandomState = None,
         warm_start: bool = False,

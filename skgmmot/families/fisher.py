@@ -103,6 +103,18 @@ class FisherCoordinates:
             spread / self._spread_root,
         )
 
+    def largest_change(self, vector):
+        """The largest change of a component along a tangent, in units of the component.
+
+        That of `scaled_change`, but of a weight relative to itself. For a component of little mass
+        it is far longer than the vector.
+        """
+        weights, means, spread = self._split(vector)
+        root = self._root[:, None]
+        spread = np.sqrt(2.0) * spread / (1.0 if self.family.is_shared else root)
+        parts = weights[:, None] / root, means / root, spread
+        return float(np.sqrt(max((part * part).sum(axis=1).max() for part in parts)))
+
     def _transformed(self, root, theta):
         """Means, and flattened covariances, in other axes."""
         family = self.family

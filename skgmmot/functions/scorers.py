@@ -1,10 +1,9 @@
 """Information criteria as scorers, for scikit-learn's searches and cross-validation."""
 
 from numpy.typing import ArrayLike
-from sklearn.pipeline import Pipeline
 
 from ..estimators.coupled import CoupledGMMFitter
-from ..parameters import Estimator
+from ..parameters import Estimator, final_mixture_and_data
 
 
 def aic_scorer(
@@ -143,7 +142,7 @@ def icl_scorer(
 
 
 def _score(criterion, estimator, X, y, sample_weight):
-    mixture, X = _at_the_end(estimator, X)
+    mixture, X = final_mixture_and_data(estimator, X)
     if not hasattr(mixture, criterion):
         raise ValueError(
             f"estimator: a {type(mixture).__name__} has no {criterion}. Score a Gaussian mixture, "
@@ -152,16 +151,3 @@ def _score(criterion, estimator, X, y, sample_weight):
     domains = (y,) if isinstance(mixture, CoupledGMMFitter) else ()
     weights = {} if sample_weight is None else {"sample_weight": sample_weight}
     return -float(getattr(mixture, criterion)(X, *domains, **weights))
-
-
-def _at_the_end(estimator, X):
-    """The estimator that a search or a Pipeline ends with, and what it is handed of ``X``."""
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            if len(estimator) > 1:
-                X = estimator[:-1].transform(X)
-            estimator = estimator[-1]
-        else:
-            return estimator, X

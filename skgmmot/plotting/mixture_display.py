@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike
 from ..checks import as_parameters
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..functions.validation import as_rows
-from ..parameters import Estimator, FloatArray, MixtureLike, MixtureParameters, final_mixture
+from ..parameters import (
+    Estimator,
+    FloatArray,
+    MixtureLike,
+    MixtureParameters,
+    final_mixture_and_data,
+)
 from .drawing import (
     axes_of,
     checked_names,
@@ -129,12 +135,11 @@ class MixtureDisplay:
         -------
         display : MixtureDisplay
         """
-        mixture = final_mixture(estimator)
+        mixture, X = final_mixture_and_data(estimator, X)
         parameters = as_parameters(mixture, "estimator")
         names = names_of_features(mixture, parameters.n_features)
         responsibilities = None
         if X is not None:
-            X = _transformed(estimator, X)
             columns = getattr(X, "columns", None)
             if columns is not None and len(columns) == parameters.n_features:
                 names = tuple(map(str, columns))
@@ -270,17 +275,6 @@ class MixtureDisplay:
             if self.responsibilities is not None:
                 own["c"] = np.clip(self.responsibilities @ colors, 0.0, 1.0)
         return ax.scatter(*self.X[:, pair].T, **own | options)
-
-
-def _transformed(estimator, X):
-    """What the steps of a Pipeline before the last make of X."""
-    if hasattr(estimator, "best_estimator_"):
-        return _transformed(estimator.best_estimator_, X)
-    if isinstance(getattr(estimator, "steps", None), list):
-        if len(estimator.steps) > 1:
-            X = estimator[:-1].transform(X)
-        return _transformed(estimator.steps[-1][1], X)
-    return X
 
 
 def _estimator_of(parameters, argument):

@@ -48,6 +48,7 @@ class OnModel(LBFGS):
         super().__init__()
         self._pairs, self._radius = list(pairs), radius
         self._shares, self.tried = iter(shares), []
+        self.unit = 1e6  # of the components: none changes much
 
     def try_move(self, em_map, step, coordinates, vector):
         self.n_extra += 1
@@ -60,7 +61,8 @@ class OnModel(LBFGS):
     def moved(self, residual, lower_bound=-1.0):
         self.residual = residual
         step = SimpleNamespace(lower_bound=lower_bound)
-        return self.accelerated(None, step, None, residual, 10)
+        coordinates = SimpleNamespace(largest_change=lambda v: np.linalg.norm(v) / self.unit)
+        return self.accelerated(None, step, coordinates, residual, 10)
 
 
 def far(size=4, n_pairs=3):
@@ -141,12 +143,38 @@ def test_pairs_are_the_steps_that_were_made():
     assert curvature == pytest.approx(0.1 * 8.0**2, rel=1e-12)
 
 
-def test_a_pair_of_negative_curvature_is_left_out():
+def test_a_pair_of_negative_curvature_leads_on_in_longer_steps():
     pairs, residual = far()
     solver = OnModel(pairs, radius=8.0, shares=[0.4, 0.4])
     solver.moved(residual)
-    solver.moved(residual + 0.1 * solver.tried[0])
-    assert len(solver._pairs) == 3
+    made = solver.tried[0]
+    solver.moved(residual + 0.1 * made + np.roll(made, 1))
+    step, change, curvature = solver._pairs[-1]
+    assert curvature == pytest.approx(0.2 * step @ step, rel=1e-12)
+    assert step @ change == pytest.approx(curvature, rel=1e-12)
+    # across the step the change is what it was
+    across = change - (step @ change) / (step @ step) * step
+    expected = -np.roll(made, 1) + (np.roll(made, 1) @ step) / (step @ step) * step
+    np.testing.assert_allclose(across, expected, atol=1e-12)
+
+
+def test_a_step_of_no_length_teaches_nothing():
+    solver = LBFGS()
+    solver._last = np.zeros(3), np.ones(3)
+    solver._learn(np.ones(3))
+    assert solver._pairs == []
+
+
+def test_no_component_is_flung_away():
+    """What changes one by over two of its units is not made, what led to it forgotten."""
+    pairs, residual = far()
+    solver = OnModel(pairs, radius=8.0, shares=[0.4])
+    solver.unit = 3.9
+    assert solver.moved(residual) is None
+    assert solver.tried == [] and solver.n_extra == 0 and solver._pairs == pairs[-1:]
+    solver = OnModel(pairs, radius=8.0, shares=[0.4])
+    solver.unit = 4.1
+    assert solver.moved(residual) is not None
 
 
 @pytest.mark.parametrize("memory, n_kept", [(2**26, 20), (5 * 2 * 4 * 8, 5), (1, 3)])

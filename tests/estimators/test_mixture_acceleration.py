@@ -140,6 +140,16 @@ def test_a_fit_can_be_pickled(acceleration):
     )
 
 
+@all_methods
+def test_a_component_that_starves_on_the_way(acceleration):
+    """Its mass falls to where tangents of ordinary length overflow; nothing warns of that."""
+    X = make_blobs(424, 1, centers=5, cluster_std=3.1889663392898324, random_state=5)[0]
+    mixture = DifferentiableGaussianMixture(
+        5, init_params="random_from_data", acceleration=acceleration, max_iter=4000, random_state=0
+    ).fit(X)
+    assert mixture.converged_ and np.isfinite(mixture.means_).all()
+
+
 def far_clouds():
     """Data on which plain EM is done in a few steps."""
     return make_blobs(300, 2, centers=[[0, 0], [6, 0], [0, 6]], cluster_std=1.2, random_state=0)[0]

@@ -7,8 +7,9 @@ import pytest
 from skgmmot.em.em_map import EMMap
 from skgmmot.em.fit import Stopping, iterate
 from skgmmot.families.fisher import FisherCoordinates
-from skgmmot.parameters import COVARIANCE_TYPES
+from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
 
+PARTS = ("weights", "means", "covariances")
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 all_weights = pytest.mark.parametrize("fixed_weights", [False, True])
 
@@ -31,6 +32,31 @@ def test_vectors_stand_for_tangents_and_cotangents(kind, fixed_weights):
     np.testing.assert_allclose(flat(coordinates.tangent(u)), flat(tangent), atol=1e-13)
     np.testing.assert_allclose(flat(coordinates.cotangent(v)), flat(cotangent), atol=1e-13)
     np.testing.assert_allclose(u @ v, naive.inner_product(cotangent, tangent), rtol=1e-12)
+
+
+@all_types
+@pytest.mark.parametrize("part", ["weights", "means", "covariances"])
+def test_largest_change_is_in_units_of_the_component(kind, part):
+    rng = np.random.default_rng(3)
+    theta = naive.random_mixture(rng, 3, 2, kind)
+    coordinates = FisherCoordinates(theta, 50.0 * theta.weights, False)
+    tangent = naive.random_cotangent(rng, theta)
+    only = MixtureParameters(
+        *(own if name == part else 0 * own for name, own in zip(PARTS, tangent, strict=True)), kind
+    )
+    factors = np.linalg.cholesky(naive.matrices(theta))
+    whitened = [
+        np.linalg.solve(L, np.linalg.solve(L, S).T)
+        for L, S in zip(factors, naive.matrices(tangent), strict=True)
+    ]
+    steps = [np.linalg.solve(L, m) for L, m in zip(factors, tangent.means, strict=True)]
+    expected = {
+        "weights": np.abs(tangent.weights / theta.weights).max(),
+        "means": np.linalg.norm(steps, axis=1).max(),
+        "covariances": np.linalg.norm(whitened, axis=(1, 2)).max(),
+    }[part]
+    found = coordinates.largest_change(coordinates.of_tangent(only))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @all_types

@@ -39,6 +39,12 @@ MUTANTS = {
             "em/test_solvers.py -k regularized",
         ),
         (
+            "moves beyond all numbers tried",
+            "if not all(np.isfinite(part).all() for part in candidate):",
+            "if False:",
+            "em/test_solvers.py -k beyond",
+        ),
+        (
             "accepted moves counted twice",
             "            self.n_extra -= 1  # its EM step is the next one",
             "            pass",
@@ -77,9 +83,21 @@ MUTANTS = {
             "em/test_lbfgs.py",
         ),
         (
-            "pairs of negative curvature kept",
-            "if curvature > _LEAST_CURVATURE * square:",
-            "if True:",
+            "pairs of negative curvature kept as they are",
+            "if curvature <= _LEAST_CURVATURE * square:",
+            "if False:",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "components flung away",
+            "if part * change > _LARGEST_CHANGE:",
+            "if False:",
+            "em/test_lbfgs.py",
+        ),
+        (
+            "change damped but not its curvature",
+            "            curvature = _DAMPED_CURVATURE * square",
+            "            pass",
             "em/test_lbfgs.py",
         ),
         (

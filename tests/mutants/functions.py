@@ -29,12 +29,6 @@ MUTANTS = {
             "functions/test_scorers.py -k searches_choose",
         ),
         (
-            "data that the Pipeline has not transformed",
-            "X = estimator[:-1].transform(X)",
-            "pass",
-            "functions/test_scorers.py -k pipeline",
-        ),
-        (
             "weights of scores left out",
             'weights = {} if sample_weight is None else {"sample_weight": sample_weight}',
             "weights = {}",

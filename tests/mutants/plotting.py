@@ -46,12 +46,6 @@ MUTANTS = {
             "[*np.linspace",
             "plotting/test_mixture_display.py -k small_components",
         ),
-        (
-            "data of a Pipeline not transformed",
-            "X = estimator[:-1].transform(X)",
-            "pass",
-            "plotting/test_mixture_display.py -k pipeline_or_search",
-        ),
     ],
     "plotting/transport_display.py": [
         (

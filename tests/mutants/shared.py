@@ -98,6 +98,18 @@ MUTANTS = {
     ],
     "parameters.py": [
         (
+            "data of a Pipeline not transformed for scores",
+            "X = estimator[:-1].transform(X)",
+            "pass",
+            "functions/test_scorers.py -k pipeline",
+        ),
+        (
+            "data of a Pipeline not transformed for displays",
+            "X = estimator[:-1].transform(X)",
+            "pass",
+            "plotting/test_mixture_display.py -k pipeline_or_search",
+        ),
+        (
             "a Pipeline not opened",
             'isinstance(getattr(estimator, "steps", None), list)',
             "False",
