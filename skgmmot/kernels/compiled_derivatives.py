@@ -182,7 +182,7 @@ def statistics_vjp(
                 if large:
                     Y, V = kept_products(n_features, k, rows)
                     large_slope(gamma[k], sums_bar[k], V, rows_bar)
-                    large_pull_back(form[k], factors[k], Y, rows, rows_bar)
+                    large_pull_back(form[k], factors[k], Y, rows_bar)
                     continue
                 load_rows(X, start, origin[1 + k], has_norm, rows)
                 single_pull_back(gamma[row], U[row], pairs, rows, rows_bar)

@@ -9,18 +9,22 @@ the upper triangular U, P = U Uᵀ, and a quadratic part packed as lower triangu
     pull-back  of forms γ (l + V), of logits -γ U Y
 
 The functions of `blocks` go through these feature by feature, and read two rows for every
-product. Here they are products of matrices, by BLAS, panel by panel: so many rows of a triangle at
-a time that little is computed of its other half. BLAS is to have one thread (`samples.cpu`).
+product. Here they are products of matrices by BLAS (`blas`), which is to have one thread
+(`samples.cpu`). The weights of an E-step are not negative: with W = Z √γ, S² is the Gram matrix of
+W, of which half is computed. For other weights it is made panel by panel: so many rows at a time
+that little is computed of the other half.
 
 The block is loaded once for all components, about zero: what is subtracted after that is each
-component's own point, in one rounding. Where samples are to get a cotangent, Y and V
-of all components are kept from logits and forms to the pull-back.
+component's own point, in one rounding. Where samples are to get a cotangent, Y and V of all
+components are kept from logits and forms to the pull-back.
 
-Products are of whole rows, with what `aligned` adds to their end: there, factors are zero.
+Products by np.dot are of whole rows, with what `aligned` adds to their end: there, factors are
+zero.
 """
 
 import numpy as np
 
+from .blas import lower_gram, multiply_lower, multiply_upper, multiply_upper_transposed
 from .blocks import BLOCK
 from .compilation import inner
 
@@ -36,10 +40,8 @@ def is_large(n_features, pairs):
 
 @inner
 def n_rows_for(n_features):
-    """How many rows of a block the kernels need; with many features for Z, Z γ, and a panel."""
-    if n_features < LARGE:
-        return n_features + 2
-    return 3 * n_features + 2 + PANEL
+    """How many rows of a block the kernels need; with many features also for Z and W."""
+    return n_features + 2 if n_features < LARGE else 3 * n_features + 2
 
 
 @inner
@@ -52,9 +54,9 @@ def n_rows_to_keep(n_features, n_components):
 
 @inner
 def _parts(n_features, rows):
-    """What `n_rows_for` counts: the block, Z, Z γ and a panel."""
+    """What `n_rows_for` counts: the block, Z and W."""
     first, second, third = n_features + 2, 2 * n_features + 2, 3 * n_features + 2
-    return rows[1 : 1 + n_features], rows[first:second], rows[second:third], rows[third:][:PANEL]
+    return rows[1 : 1 + n_features], rows[first:second], rows[second:third]
 
 
 @inner
@@ -88,39 +90,35 @@ def _add_triangle(W, Z, sums):
 
 
 @inner
-def large_logits(count, mean, factor, constant, rows, all_Y, logits):
+def large_logits(count, mean, factor, constant, rows, kept, logits):
     """logits[i] = constant - ‖Uᵀ (x_i - mean)‖² / 2: `centered_logits` for one component.
 
-    Uᵀ (x_i - mean) is kept in ``all_Y``, if that has room.
+    Uᵀ (x_i - mean) is kept, if there is room for it.
     """
     n_features = mean.size
-    block, Z, _, own = _parts(n_features, rows)
-    _about(block, count, mean, Z)
+    block, Y, _ = _parts(n_features, rows)
+    if kept.shape[0]:
+        Y = kept
+    _about(block, count, mean, Y)
+    multiply_upper_transposed(factor, BLOCK, Y)
     logits[:] = 0.0
-    for a in range(0, n_features, PANEL):
-        end = min(a + PANEL, n_features)
-        Y = all_Y[a:end] if all_Y.shape[0] else own[: end - a]
-        columns = np.ascontiguousarray(factor[:end, a:end])  # U is zero below its diagonal
-        np.dot(columns.T, Z[:end], Y)
-        for p in range(end - a):
-            for i in range(BLOCK):
-                logits[i] += Y[p, i] * Y[p, i]
+    for a in range(n_features):
+        for i in range(BLOCK):
+            logits[i] += Y[a, i] * Y[a, i]
     for i in range(BLOCK):
         logits[i] = constant - 0.5 * logits[i]
 
 
 @inner
-def large_pull_back(weights, factor, Y, rows, rows_bar):
-    """rows_bar += ∂/∂rows of Σ_i weights[i] logits[i], weights held fixed: -γ U Y."""
-    n_features = factor.shape[0]
-    own = _parts(n_features, rows)[3]
-    for a in range(0, n_features, PANEL):
-        end = min(a + PANEL, n_features)
-        out = own[: end - a]
-        np.dot(np.ascontiguousarray(factor[a:end, a:]), Y[a:], out)
-        for p in range(end - a):
-            for i in range(BLOCK):
-                rows_bar[1 + a + p, i] -= weights[i] * out[p, i]
+def large_pull_back(weights, factor, Y, rows_bar):
+    """rows_bar += ∂/∂rows of Σ_i weights[i] logits[i], weights held fixed: -γ U Y.
+
+    Y is overwritten.
+    """
+    multiply_upper(factor, BLOCK, Y)
+    for a in range(factor.shape[0]):
+        for i in range(BLOCK):
+            rows_bar[1 + a, i] -= weights[i] * Y[a, i]
 
 
 @inner
@@ -130,36 +128,39 @@ def large_form(count, coefficients, point, rows, V, form):
     If ``V`` has room the symmetric product is taken, and kept there.
     """
     n_features = point.size
-    block, Z, _, own = _parts(n_features, rows)
+    block, Z, Y = _parts(n_features, rows)
     _about(block, count, point, Z)
     constant, linear = coefficients[0], coefficients[1 : 1 + n_features]
     symmetric = V.shape[0] > 0
     share = 0.5 if symmetric else 1.0
+    matrix = _unpacked(coefficients[1 + n_features :], symmetric, n_features)
+    if symmetric:
+        Y = V
+        np.dot(matrix, Z, Y)
+    else:
+        Y[:] = Z
+        multiply_lower(matrix, BLOCK, Y)
     for i in range(BLOCK):
         form[i] += constant
-    for a in range(0, n_features, PANEL):
-        end = min(a + PANEL, n_features)
-        Y = V[a:end] if symmetric else own[: end - a]
-        rows_of_L = _unpacked(coefficients[1 + n_features :], a, end, symmetric, n_features)
-        np.dot(rows_of_L, Z[: rows_of_L.shape[1]], Y)
-        for p in range(end - a):
-            slope = linear[a + p]
-            for i in range(BLOCK):
-                form[i] += Z[a + p, i] * (slope + share * Y[p, i])
+    for a in range(n_features):
+        slope = linear[a]
+        for i in range(BLOCK):
+            form[i] += Z[a, i] * (slope + share * Y[a, i])
 
 
 @inner
-def _unpacked(packed, begin, end, symmetric, n_features):
-    """Rows of L, as far as they go, of which the lower half is packed; or of L + Lᵀ."""
-    out = np.zeros((end - begin, n_features if symmetric else end))
-    for a in range(begin, end):
-        row, first = out[a - begin], a * (a + 1) // 2
+def _unpacked(packed, symmetric, n_features):
+    """L, of which the lower half is packed; or L + Lᵀ."""
+    out = np.empty((n_features, n_features))
+    for a in range(n_features):
+        first = a * (a + 1) // 2
         for b in range(a + 1):
-            row[b] = packed[first + b]
-        if symmetric:
-            row[a] *= 2.0
-            for b in range(a + 1, n_features):
-                row[b] = packed[b * (b + 1) // 2 + a]
+            out[a, b] = packed[first + b]
+    if symmetric:
+        for a in range(n_features):
+            out[a, a] *= 2.0
+            for b in range(a):
+                out[b, a] = out[a, b]
     return out
 
 
@@ -185,21 +186,30 @@ def large_moved_form(coefficients, V, n_features, rows_dot, form):
 def large_sums(count, weights, point, rows, sums):
     """sums[f] += Σ_i weights[i] φ_f(x_i - point): `single_sums`."""
     n_features = point.size
-    block, Z, W, _ = _parts(n_features, rows)
+    block, Z, W = _parts(n_features, rows)
     _about(block, count, point, Z)
-    mass = 0.0
+    mass, least = 0.0, 0.0
     for i in range(BLOCK):
         mass += weights[i]
+        least = min(least, weights[i])
     sums[0] += mass
     _add_linear(_weighted(weights, Z, W), sums)
-    _add_triangle(W, Z, sums)
+    if least < 0.0:
+        _add_triangle(W, Z, sums)
+        return
+    product = np.empty((n_features, n_features))
+    lower_gram(BLOCK, _weighted(np.sqrt(weights), Z, W), product)
+    for a in range(n_features):
+        f = 1 + n_features + a * (a + 1) // 2
+        for b in range(a + 1):
+            sums[f + b] += product[a, b]
 
 
 @inner
 def large_moved_sums(count, weights, point, rows, rows_dot, sums):
     """sums += their tangent when samples move: Σ γ ż, and S² of Ż γ and Z, and of Z γ and Ż."""
     n_features = point.size
-    block, Z, W, _ = _parts(n_features, rows)
+    block, Z, W = _parts(n_features, rows)
     Z_dot = rows_dot[1 : 1 + n_features]
     _about(block, count, point, Z)
     _add_linear(_weighted(weights, Z_dot, W), sums)
