@@ -88,8 +88,8 @@ NOT_ASKED = {
 }
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
-    "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFlow", "MixtureTransport",
-    "SemirelaxedTransport",
+    "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFits", "MixtureFlow",
+    "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
 }  # fmt: skip
 
 
