@@ -8,6 +8,7 @@ from .functions.barycenter import mixture_barycenter
 from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
 from .functions.fit_mixtures import fit_mixtures
 from .functions.flow import MixtureFlow, mixture_flow
+from .functions.mixture_embedding import MixtureEmbedding
 from .functions.mixture_fits import MixtureFits, SetsCotangent
 from .functions.mixture_transport import mixture_transport
 from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
@@ -20,6 +21,7 @@ __all__ = [
     "DifferentiableGaussianMixture",
     "FitCotangent",
     "LinearSolve",
+    "MixtureEmbedding",
     "MixtureFits",
     "MixtureFlow",
     "MixtureParameters",

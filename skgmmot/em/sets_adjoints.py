@@ -14,7 +14,6 @@ from ..numerics.threads import run
 from ..parameters import MixtureParameters
 from ..samples.interface import DataCotangent
 from .adjoints import ADJOINTS, FitRecord
-from .em_map import EMMap
 from .sets_fit import parts_of, taken
 
 _MOST_ITERATIONS = 200
@@ -103,16 +102,8 @@ def _implicit(sets_map, cotangent, theta, data_bar, tol):
             step = own.step(taken(theta, sharp))
             own.vjp(step, taken(adjoint, sharp), data_bar, wrt_theta=False)
     for s in open_ones:
-        X, weight = sets_map.sets.rows(s)
-        em_map = EMMap.on(
-            X,
-            weight,
-            covariance_type=theta.covariance_type,
-            reg_covar=sets_map.reg_covar,
-            fixed_weights=sets_map.fixed_weights,
-        )
-        record = FitRecord(taken(theta, s))
-        found, sentences = ADJOINTS["implicit"].vjp(em_map, record, taken(cotangent, s), tol=tol)
+        own = sets_map.alone(s), FitRecord(taken(theta, s)), taken(cotangent, s)
+        found, sentences = ADJOINTS["implicit"].vjp(*own, tol=tol)
         complaints += [(s, sentence) for sentence in sentences]
         rows = slice(*sets_map.sets.bounds[s])
         data_bar.X[rows] += found.data

@@ -2,6 +2,8 @@
 
 Sets go through the steps of `fit.iterate` together, in parts that are small enough for the cache.
 A set that is done, or has failed, leaves. Which sets are in a part changes nothing in any of them.
+Plain steps cost so little here that they are worth hundreds; the few sets that need thousands leave
+as well, and go on by themselves with an accelerated method.
 """
 
 from typing import NamedTuple
@@ -11,9 +13,11 @@ import numpy as np
 from ..families.covariances import CollapsedComponentError
 from ..numerics.threads import run
 from ..parameters import MixtureParameters
+from .fit import iterate
 
 _ROWS_OF_A_PART = 100_000
 _SETS_OF_A_PART = 500
+PATIENCE = 200  # steps that all sets make together, if slow ones are to be accelerated
 
 
 class SetsFit(NamedTuple):
@@ -24,6 +28,7 @@ class SetsFit(NamedTuple):
     residuals : ndarray of shape (n_sets,), the scaled change of the last step
     converged : ndarray of shape (n_sets,), bool
     n_iter : ndarray of shape (n_sets,), int64, T
+    plain : ndarray of shape (n_sets,), bool, whether all steps were plain ones
     errors : dict of CollapsedComponentError, by the numbers of the sets that failed
     """
 
@@ -33,6 +38,7 @@ class SetsFit(NamedTuple):
     residuals: np.ndarray
     converged: np.ndarray
     n_iter: np.ndarray
+    plain: np.ndarray
     errors: dict
 
 
@@ -54,7 +60,7 @@ def parts_of(sets):
     return np.split(np.arange(len(part)), np.flatnonzero(np.diff(part)) + 1)
 
 
-def fit_sets(sets_map, theta, stopping, n_threads=1, *, leave_out=()):
+def fit_sets(sets_map, theta, stopping, n_threads=1, *, solver=None, leave_out=()):
     """Run EM on each set until it has settled.
 
     Parameters
@@ -64,6 +70,8 @@ def fit_sets(sets_map, theta, stopping, n_threads=1, *, leave_out=()):
         θ_0, with a first axis for the sets.
     stopping : Stopping
     n_threads : int, default=1
+    solver : callable, default=None
+        Makes what accelerates sets that are slow (`solvers`). None: they are not.
     leave_out : collection of int, default=()
         Numbers of sets that are not looked at.
 
@@ -76,22 +84,28 @@ def fit_sets(sets_map, theta, stopping, n_threads=1, *, leave_out=()):
     copies = [taken(theta, slice(None)) for _ in range(2)]
     copies = [MixtureParameters(*(p.copy() for p in c), c.covariance_type) for c in copies]
     numbers = np.full((2, n_sets), np.nan)
-    fit = SetsFit(*copies, *numbers, np.zeros(n_sets, bool), np.zeros(n_sets, np.int64), {})
+    counts = np.zeros(n_sets, bool), np.zeros(n_sets, np.int64), np.ones(n_sets, bool)
+    fit = SetsFit(*copies, *numbers, *counts, {})
     parts = [alive[part] for part in parts_of(sets_map.sets.of(alive))]
 
     def task(first, last):
         for part in parts[first:last]:
-            _fit_part(sets_map, theta, stopping, part, fit)
+            _fit_part(sets_map, theta, stopping, part, fit, solver)
 
     run(task, len(parts), n_threads)
     return fit
 
 
-def _fit_part(sets_map, theta, stopping, alive, fit):
+def _fit_part(sets_map, theta, stopping, alive, fit, solver):
     max_iter, tol, residual_tol = stopping
     theta, sets_map = taken(theta, alive), sets_map.of(alive)
     before = np.full(len(alive), -np.inf)
     for t in range(max_iter):
+        if t == PATIENCE and solver is not None:
+            left = stopping._replace(max_iter=max_iter - t)
+            for s, number in enumerate(alive):
+                _go_on(sets_map, s, taken(theta, s), left, before[s], solver, number, fit)
+            return
         try:
             step = sets_map.step(theta)
         except CollapsedComponentError:
@@ -120,3 +134,19 @@ def _fit_part(sets_map, theta, stopping, alive, fit):
             left = ~done
             alive, before = alive[left], before[left]
             theta, sets_map = taken(theta, left), sets_map.of(left)
+
+
+def _go_on(sets_map, s, theta, stopping, before, solver, number, fit):
+    """Fit a set by itself, from where the others have left it."""
+    em_map = sets_map.alone(s)
+    try:
+        result = iterate(em_map, theta, stopping, previous_bound=before, solver=solver)
+    except CollapsedComponentError as error:
+        fit.errors[int(number)] = error
+        return
+    fit.plain[number] = False
+    fit.n_iter[number] += len(result.lower_bounds)
+    fit.converged[number], fit.residuals[number] = result.converged, result.residual
+    fit.lower_bounds[number] = result.lower_bounds[-1]
+    _put(fit.parameters, number, result.parameters)
+    _put(fit.previous, number, result.path.previous)

@@ -23,6 +23,7 @@ from ..families.fisher import component_changes
 from ..parameters import MixtureParameters
 from ..samples.interface import NO_FACTORS, Logits
 from ..samples.sets import Points, SampleSets, SetsLogits
+from .em_map import EMMap
 from .ways import LARGEST_CANCELLATION, is_faster_centered
 
 
@@ -81,6 +82,17 @@ class SetsMap(NamedTuple):
     def of(self, chosen):
         """The map of some of the sets."""
         return self._replace(sets=self.sets.of(chosen))
+
+    def alone(self, s):
+        """The `EMMap` of one of the sets."""
+        X, weight = self.sets.rows(s)
+        return EMMap.on(
+            X,
+            weight,
+            covariance_type=self.covariance_type,
+            reg_covar=self.reg_covar,
+            fixed_weights=self.fixed_weights,
+        )
 
     def flat(self, theta):
         """The mixtures of all sets as one; a covariance that is shared becomes one of each."""

@@ -2,16 +2,18 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
 
 from ..checks import EM_CONSTRAINTS, as_parameters, refuse_overflow, weights_and_unit
 from ..em.em_map import EMMap
 from ..em.fit import Stopping
 from ..em.initialization import initial_parameters
+from ..em.lbfgs import LBFGS
 from ..em.sets_fit import fit_sets
 from ..em.sets_map import SetsMap
 from ..families import FAMILIES
@@ -26,7 +28,10 @@ _OPTIONS = ["covariance_type", "tol", "residual_tol", "reg_covar", "max_iter", "
 _OPTIONS += ["fixed_weights", "random_state", "n_jobs"]
 
 
-@validated({"X": "no_validation"} | {name: EM_CONSTRAINTS[name] for name in _OPTIONS})
+@validated(
+    {"X": "no_validation", "acceleration": [StrOptions({"auto"}), None]}
+    | {name: EM_CONSTRAINTS[name] for name in _OPTIONS}
+)
 def fit_mixtures(
     X: Any,
     n_components: int | None = None,
@@ -40,6 +45,7 @@ def fit_mixtures(
     max_iter: int = 1000,
     reg_covar: float = 1e-6,
     fixed_weights: bool = False,
+    acceleration: Literal["auto"] | None = "auto",
     init_params: InitParams = "kmeans",
     random_state: RandomState = None,
     n_jobs: int | None = None,
@@ -49,8 +55,8 @@ def fit_mixtures(
     For thousands of small sets, such as the points of an image, the cells of a patient or the words
     of a text, a loop over estimators spends its time between the fits. Here all sets make
     their EM steps together, in compiled code and in threads. Each fit is what
-    `DifferentiableGaussianMixture` with ``acceleration=None`` would make of the set: plain EM
-    costs so little here that no acceleration pays.
+    `DifferentiableGaussianMixture` with ``acceleration=None`` would make of the set; plain steps
+    cost so little here that acceleration pays for the slowest sets only.
 
     A set that cannot be fitted is told of, and takes no other down.
 
@@ -72,8 +78,12 @@ def fit_mixtures(
         which takes longer than the fit of a small set.
     covariance_type, tol, residual_tol, max_iter, reg_covar, fixed_weights
         As in `DifferentiableGaussianMixture`.
+    acceleration : {"auto"} or None, default="auto"
+        ``"auto"`` lets sets that have not settled after 200 steps go on by L-BFGS, as
+        `DifferentiableGaussianMixture` does sooner. None: all steps are plain ones, as gradients of
+        mode ``unrolled`` need them.
     init_params, random_state
-        Likewise.
+        As in `DifferentiableGaussianMixture`.
     n_jobs : int, default=None
         Number of threads, as in `DifferentiableGaussianMixture`. Results do not depend on it.
 
@@ -110,7 +120,7 @@ def fit_mixtures(
     <BLANKLINE>
            [[30., 30.]]])
     """
-    rows, bounds, shape = _sets_of(X, offsets)
+    rows, bounds, shape = sets_of(X, offsets)
     weight, exponent = None, 0
     if sample_weight is not None:
         weight, exponent = _weights_of(sample_weight, rows, bounds, shape)
@@ -135,13 +145,14 @@ def fit_mixtures(
     bounds[list(errors)] = bounds[good[0]]
     sets_map = SetsMap(SampleSets(rows, weight, bounds), covariance_type, **options)
     stopping = Stopping(max_iter, tol, residual_tol)
-    fit = fit_sets(sets_map, given, stopping, n_threads, leave_out=errors)
+    solver = None if acceleration is None else LBFGS
+    fit = fit_sets(sets_map, given, stopping, n_threads, solver=solver, leave_out=errors)
     fits = MixtureFits(sets_map, given, fit, errors, (shape, exponent), n_threads)
     _warn_of(fits, complaints, stopping)
     return fits
 
 
-def _sets_of(X, offsets):
+def sets_of(X, offsets=None):
     """All rows in one array, the bounds of the sets, and the shape of values of rows."""
     if offsets is not None:
         rows = as_rows(X, order="C")

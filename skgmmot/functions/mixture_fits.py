@@ -148,7 +148,8 @@ class MixtureFits:
             the sets; None is zero. Those of sets that failed are not read.
         mode : {"implicit", "unrolled", "one_step"}, default="implicit"
             As in `DifferentiableGaussianMixture.gradient_wrt_data`. ``implicit`` asks for fits
-            that have converged; ``unrolled`` makes all steps again.
+            that have converged; ``unrolled`` makes all steps again, and asks for
+            ``acceleration=None`` where fits are slow.
         tol : float, default=1e-6
             Relative accuracy that is asked of ``implicit``.
 
@@ -160,7 +161,8 @@ class MixtureFits:
         Raises
         ------
         ValueError
-            If the mode is unknown, the cotangent has other shapes, or a derivative overflows.
+            If the mode is unknown, the cotangent has other shapes, ``unrolled`` meets fits that
+            were accelerated, or a derivative overflows.
         RuntimeError
             If a linear system of ``implicit`` could not be solved.
 
@@ -186,6 +188,13 @@ class MixtureFits:
         """
         if mode not in ADJOINTS:
             raise ValueError(f"mode must be one of {tuple(ADJOINTS)}; got {mode!r}.")
+        if mode == "unrolled" and not self._fit.plain.all():
+            numbers = np.flatnonzero(~self._fit.plain)
+            raise ValueError(
+                "mode='unrolled' differentiates plain EM steps, but slow sets were accelerated: "
+                f"{len(numbers)} of {len(self)}, the first of them {numbers[0]}. Fit with "
+                "acceleration=None, or use mode='implicit'."
+            )
         cotangent, tol = self._checked(cotangent), checked_tol(tol)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
             data_bar, initial_bar, complaints = pull_back_sets(

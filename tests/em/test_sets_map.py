@@ -10,6 +10,7 @@ from skgmmot.em import sets_adjoints, sets_fit
 from skgmmot.em.adjoints import ADJOINTS, FitRecord
 from skgmmot.em.em_map import EMMap
 from skgmmot.em.fit import Stopping, iterate
+from skgmmot.em.lbfgs import LBFGS
 from skgmmot.em.sets_adjoints import pull_back_sets
 from skgmmot.em.sets_fit import fit_sets, taken
 from skgmmot.em.sets_map import SetsMap
@@ -158,6 +159,35 @@ def test_a_fit_of_all_sets_is_one_of_each(kind, stopping):
         assert_close(taken(fit.previous, s), own.path.previous, rtol=1e-8)
 
 
+@all_types
+def test_slow_sets_go_on_by_themselves(kind, monkeypatch):
+    case, stopping = Case(kind, sizes=[300, 40, 200]), Stopping(3000, 1e-3, 1e-8)
+    plain = fit_sets(case.map, case.theta, stopping)
+    middle = int(np.sort(plain.n_iter)[1])
+    monkeypatch.setattr(sets_fit, "PATIENCE", middle)
+    fit = fit_sets(case.map, case.theta, stopping, solver=LBFGS)
+    assert fit.converged.all() and fit.n_iter.sum() < plain.n_iter.sum()
+    np.testing.assert_array_equal(fit.plain, plain.n_iter <= middle)
+    assert list(np.sort(fit.plain)) == [False, True, True]
+    slow = int(np.flatnonzero(~fit.plain)[0])
+    assert fit.lower_bounds[slow] == pytest.approx(plain.lower_bounds[slow], rel=1e-6)
+    step = case.maps[slow].step(taken(fit.previous, slow))
+    assert_close(step.parameters, taken(fit.parameters, slow), rtol=1e-12)
+    assert case.maps[slow].residual(step) < 1e-8
+
+
+def test_slow_sets_that_collapse_are_told_of(monkeypatch):
+    case = Case("full", sizes=[300, 200])
+    monkeypatch.setattr(sets_fit, "PATIENCE", 3)
+
+    def collapse(em_map, theta, *args, **options):
+        raise CollapsedComponentError("no more")
+
+    monkeypatch.setattr(sets_fit, "iterate", collapse)
+    fit = fit_sets(case.map, case.theta, Stopping(50, 1e-3, 1e-6), solver=LBFGS)
+    assert list(fit.errors) == [0, 1] and not fit.converged.any()
+
+
 def test_no_step():
     case = Case("full")
     fit = fit_sets(case.map, case.theta, Stopping(0, 1e-3, 1e-6))
@@ -229,7 +259,7 @@ def test_conjugate_gradients_solve_the_systems(monkeypatch):
     """… so that nothing is left to do set by set."""
     case = Case("full", sizes=[120, 300, 90, 160])
     fit = fit_sets(case.map, case.theta, Stopping(3000, 1e-3, 1e-9))
-    monkeypatch.setattr(sets_adjoints, "EMMap", None)
+    monkeypatch.setattr(SetsMap, "alone", None)
     found = pull_back_sets(case.map, fit, case.theta, case.cotangent(), "implicit", tol=1e-6)[0]
     assert np.abs(found.X).max() > 0.0
 

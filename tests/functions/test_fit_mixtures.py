@@ -228,6 +228,28 @@ def test_sets_that_cannot_be_fitted_are_told_of():
     assert gradients[:40].any() and not gradients[40:71].any() and gradients[71:].any()
 
 
+def slow_sets():
+    """Two components on one cluster."""
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(n, 2)) for n in rng.integers(20, 300, size=12)]
+
+
+def test_slow_sets_are_accelerated():
+    sets = slow_sets()
+    fits = fit_mixtures(sets, 2, random_state=0)
+    assert fits.converged.all() and fits.n_iter.max() > 200
+    with pytest.warns(ConvergenceWarning, match="did not converge in 1000 steps"):
+        plain = fit_mixtures(sets, 2, random_state=0, acceleration=None)
+    quick = plain.n_iter <= 200
+    assert 0 < quick.sum() < 12
+    np.testing.assert_array_equal(fits.means[quick], plain.means[quick])
+    cotangent = cotangent_of(fits)
+    with pytest.raises(ValueError, match="acceleration=None"):
+        fits.vjp(cotangent, mode="unrolled")
+    assert plain.vjp(cotangent, mode="unrolled").data.any()
+    assert fits.vjp(cotangent, mode="implicit").data.any()
+
+
 def test_rows_of_weight_zero_do_not_count():
     sets, starts = some_sets(sizes=(10, 10))
     weight = np.ones(20)
