@@ -10,8 +10,8 @@ tangent spaces, so that is a vector transport without distortion (Huang, Galliva
 
 Steps end at the border of a trust region that follows the ratio of the gain to that of the model, t
 ⟨r, v⟩ - ½ t² ⟨r, v⟩ for t v. A pair along which the gradient grows, as it does on the way from a
-saddle, gets a small curvature in place of its own (as Powell 1978 damps them), so that it is
-followed in longer steps than those of EM.
+saddle, gets a fifth of the curvature that H stands for in place of its own (as Powell 1978 damps
+them): it is followed in steps that grow until the trust region ends them.
 
 In Fisher coordinates a component counts by its mass. One of little mass may be flung out of the
 data, or lose the rest, in a step that is short as a whole: what was learned of it is then out of
@@ -28,7 +28,8 @@ _DEPTH = 20  # pairs that are kept …
 _LARGEST_MEMORY = 2**26  # … or as many as these bytes hold
 _LEAST_PAIRS = 3
 _LEAST_CURVATURE = 1e-4  # ⟨s, y⟩ / ⟨s, s⟩; where it is less …
-_DAMPED_CURVATURE = 0.2  # … this takes its place
+_DAMPING = 0.2  # … so much of ⟨s, H⁻¹ s⟩ takes its place …
+_LEAST_DAMPED = 1e-6  # … but not less than this
 _FIRST_RADIUS = 0.1
 _LARGEST_CHANGE = 2.0  # of a component, in its own units
 _TRIES = 2  # of a move, in a smaller region the second time
@@ -41,11 +42,11 @@ class LBFGS(Safeguarded):
         super().__init__()
         self._radius = _FIRST_RADIUS
         self._pairs = []
-        self._last = None  # the last step, and the residual before it
+        self._last = None  # the last step s, the residual before it, and H⁻¹ s
 
     def accelerated(self, em_map, step, coordinates, residual, n_left):
         self._learn(residual)
-        self._last = residual, residual  # a plain step, if no other is made
+        self._last = residual, residual, residual  # a plain step, if no other is made
         if not self._pairs:
             return None
         vector = _direction(self._pairs, residual)
@@ -64,7 +65,7 @@ class LBFGS(Safeguarded):
                 elif gain > 0.75 * predicted and part < 1.0:
                     self._radius = min(2.0 * self._radius, LARGEST_MOVE)
             if self.accepts(gain, step):
-                self._last = part * vector, residual
+                self._last = part * vector, residual, part * residual
                 return moved
         del self._pairs[:-1]
         return None
@@ -73,14 +74,15 @@ class LBFGS(Safeguarded):
         """Keep the pair of the last step, with some curvature, and forget the oldest."""
         if self._last is None:
             return
-        s, before = self._last
+        s, before, model = self._last
         y = before - residual
         curvature, square = s @ y, s @ s
         if square == 0.0:
             return
         if curvature <= _LEAST_CURVATURE * square:
-            y = y + (_DAMPED_CURVATURE - curvature / square) * s
-            curvature = _DAMPED_CURVATURE * square
+            damped = max(_DAMPING * (s @ model), _LEAST_DAMPED * square)
+            y = y + (damped - curvature) / square * s
+            curvature = damped
         depth = max(_LEAST_PAIRS, min(_DEPTH, _LARGEST_MEMORY // (2 * s.nbytes)))
         self._pairs = [*self._pairs[1 - depth :], (s, y, curvature)]
 

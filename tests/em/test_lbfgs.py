@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skgmmot.em import lbfgs as module
-from skgmmot.em.lbfgs import LBFGS
+from skgmmot.em.lbfgs import LBFGS, _direction
 
 
 def random_pairs(rng, n_pairs, size):
@@ -126,7 +126,7 @@ def test_after_two_refusals_only_the_last_pair_is_kept():
     assert solver.moved(residual) is None
     assert solver.n_extra == 2 and solver._pairs == pairs[-1:]
     # the plain step in its place teaches the next pair
-    step, before = solver._last
+    step, before, _ = solver._last
     assert step is residual and before is residual
 
 
@@ -150,7 +150,8 @@ def test_a_pair_of_negative_curvature_leads_on_in_longer_steps():
     made = solver.tried[0]
     solver.moved(residual + 0.1 * made + np.roll(made, 1))
     step, change, curvature = solver._pairs[-1]
-    assert curvature == pytest.approx(0.2 * step @ step, rel=1e-12)
+    part = 8.0 / np.linalg.norm(_direction(pairs, residual))  # so much of the residual is H⁻¹ s
+    assert curvature == pytest.approx(0.2 * (made @ residual) * part, rel=1e-12)
     assert step @ change == pytest.approx(curvature, rel=1e-12)
     # across the step the change is what it was
     across = change - (step @ change) / (step @ step) * step
@@ -158,9 +159,25 @@ def test_a_pair_of_negative_curvature_leads_on_in_longer_steps():
     np.testing.assert_allclose(across, expected, atol=1e-12)
 
 
+def test_steps_on_the_way_from_a_saddle_grow():
+    residual = np.array([0.0, 1e-3])
+    solver = OnModel([], radius=1e3, shares=[0.4] * 3)
+    for growth in (1.0, 1.1, 1.2, 1.3):
+        solver.moved(growth * residual)
+    for made, expected in zip(solver.tried, (5 * 1.1, 25 * 1.2, 125 * 1.3), strict=True):
+        np.testing.assert_allclose(made, expected * residual, rtol=1e-12)
+
+
+def test_no_pair_is_without_curvature():
+    solver = LBFGS()
+    solver._last = np.ones(3), np.ones(3), np.full(3, 1e-9)
+    solver._learn(np.full(3, 2.0))
+    assert solver._pairs[0][2] == pytest.approx(1e-6 * 3, rel=1e-12)
+
+
 def test_a_step_of_no_length_teaches_nothing():
     solver = LBFGS()
-    solver._last = np.zeros(3), np.ones(3)
+    solver._last = np.zeros(3), np.ones(3), np.zeros(3)
     solver._learn(np.ones(3))
     assert solver._pairs == []
 
@@ -182,6 +199,6 @@ def test_so_many_pairs_are_kept(monkeypatch, memory, n_kept):
     monkeypatch.setattr(module, "_LARGEST_MEMORY", memory)
     solver = LBFGS()
     for number in range(1, 41):
-        solver._last = np.full(4, float(number)), np.full(4, float(number))
+        solver._last = (np.full(4, float(number)),) * 3
         solver._learn(np.zeros(4))
     assert [s[0] for s, _, _ in solver._pairs] == list(range(41 - n_kept, 41))

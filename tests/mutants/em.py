@@ -96,7 +96,7 @@ MUTANTS = {
         ),
         (
             "change damped but not its curvature",
-            "            curvature = _DAMPED_CURVATURE * square",
+            "            curvature = damped",
             "            pass",
             "em/test_lbfgs.py",
         ),
@@ -114,7 +114,7 @@ MUTANTS = {
         ),
         (
             "a moved step is learned as a plain one",
-            "self._last = part * vector, residual",
+            "self._last = part * vector, residual, part * residual",
             "pass",
             "em/test_lbfgs.py",
         ),
