@@ -5,8 +5,11 @@ and hand it to another process: no function here remembers what another one did.
 """
 
 import inspect
+import json
+import math
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -72,14 +75,14 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class MixtureLayer:
-    """Options of a fit and of its derivative; equal to another one with the same options.
+    """Options of a fit and of its derivative.
 
-    Made by `MixtureLayer.of`, which checks them.
-
-    key : tuple, the options in a form that can be hashed
+    ``MixtureLayer.of(...)`` checks them and writes them into a text, the only field. Layers of
+    the same options are equal, and a graph that keeps the text, in a file too, can make its layer
+    again: ``MixtureLayer(text)``.
     """
 
-    key: tuple
+    text: str
 
     @classmethod
     def of(cls, n_components=1, *, mode="implicit", gradient_tol=1e-6, **options):
@@ -118,18 +121,21 @@ class MixtureLayer:
                 "acceleration must be None for mode='unrolled', which differentiates plain EM "
                 f"steps; got {options['acceleration']!r}. Leave it out, or use mode='implicit'."
             )
-        options = {"n_components": n_components, **options}
+        options = dict(sorted({"n_components": n_components, **options}.items()))
         DifferentiableGaussianMixture(**options)._validate_params()
-        frozen = tuple((name, _frozen(value)) for name, value in sorted(options.items()))
-        return cls((mode, checked_tol(gradient_tol), frozen))
+        return cls(json.dumps([mode, checked_tol(gradient_tol), options], default=_written))
 
     @property
     def mode(self):
-        return self.key[0]
+        return self._read[0]
 
     @property
     def gradient_tol(self):
-        return self.key[1]
+        return self._read[1]
+
+    @property
+    def covariance_type(self):
+        return self._template.covariance_type
 
     @property
     def has_initial_derivative(self):
@@ -145,7 +151,7 @@ class MixtureLayer:
 
     def record_size(self, n_features):
         """How many numbers a record has."""
-        n_parameters = sum(int(np.prod(shape)) for shape in self.shapes(n_features))
+        n_parameters = sum(map(math.prod, self.shapes(n_features)))
         return _N_HEADER + 2 * len(self._temperatures) + 3 * n_parameters
 
     def fit(self, X, sample_weight=None, initial=None):
@@ -243,9 +249,14 @@ class MixtureLayer:
 
     @property
     def _template(self):
-        return _estimator_of(self)
+        return self._read[2]
 
-    @property
+    @cached_property
+    def _read(self):
+        mode, gradient_tol, options = json.loads(self.text, object_hook=_array_of)
+        return mode, gradient_tol, DifferentiableGaussianMixture(**options)
+
+    @cached_property
     def _temperatures(self):
         return checked_temperatures(self._template.temperature)
 
@@ -264,7 +275,7 @@ class MixtureLayer:
         """The estimator as the fit of a record has left it, but for steps that it kept."""
         shapes = self.shapes(X.shape[1])
         stages, numbers = np.split(record[_N_HEADER:], [2 * len(self._temperatures)])
-        cuts = np.cumsum([int(np.prod(shape)) for shape in 3 * shapes])[:-1]
+        cuts = np.cumsum(list(map(math.prod, 3 * shapes)))[:-1]
         parts = [
             part.reshape(shape)
             for part, shape in zip(np.split(numbers, cuts), 3 * shapes, strict=True)
@@ -283,41 +294,36 @@ class MixtureLayer:
         return estimator
 
 
+def layer_of(**options):
+    """`MixtureLayer.of`, remembered where the options can be compared."""
+    try:
+        return _remembered(**options)
+    except TypeError:  # arrays; or an option that there is not, which is told again
+        return MixtureLayer.of(**options)
+
+
+@lru_cache(maxsize=256, typed=True)
+def _remembered(**options):
+    return MixtureLayer.of(**options)
+
+
 def _in_turn(path):
     """The paths at each temperature that was reached."""
     return [*([] if path.before is None else _in_turn(path.before)), path]
 
 
-_ESTIMATORS: dict = {}
-
-
-def _estimator_of(layer):
-    """The estimator of a layer, not fitted; made once."""
-    found = _ESTIMATORS.get(layer.key)
-    if found is None:
-        options = {name: _thawed(value) for name, value in layer.key[2]}
-        if len(_ESTIMATORS) >= 256:  # of many means_init, say
-            _ESTIMATORS.clear()
-        found = _ESTIMATORS[layer.key] = DifferentiableGaussianMixture(**options)
-    return found
-
-
-class _FrozenArray(NamedTuple):
-    shape: tuple
-    dtype: str
-    content: bytes
-
-
-def _frozen(value):
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+def _written(value):
+    """What JSON does not know: numbers of NumPy, and arrays, bit for bit."""
     if isinstance(value, (np.bool_, np.integer, np.floating)):
         return value.item()
-    array = np.ascontiguousarray(value)
-    return _FrozenArray(array.shape, array.dtype.str, array.tobytes())
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"Options of a layer must be numbers, texts or arrays; got {value!r}.")
+    return {"dtype": array.dtype.str, "shape": array.shape, "hex": array.tobytes().hex()}
 
 
-def _thawed(value):
-    if not isinstance(value, _FrozenArray):
-        return value
-    return np.frombuffer(value.content, value.dtype).reshape(value.shape)
+def _array_of(written):
+    if written.keys() != {"dtype", "shape", "hex"}:
+        return written
+    content = bytes.fromhex(written["hex"])
+    return np.frombuffer(content, written["dtype"]).reshape(written["shape"])
