@@ -231,7 +231,10 @@ class MixtureLayer:
             weight_dot = np.asarray(weight_dot, np.float64, order="C")
         options = {}
         if initial_dot is not None and self.has_initial_derivative:
-            parts = [np.asarray(part, np.float64) for part in initial_dot]
+            parts = [
+                np.zeros(shape) if part is None else np.asarray(part, np.float64)
+                for part, shape in zip(initial_dot, self.shapes(X.shape[1]), strict=True)
+            ]
             parts[2] = em_map.family.symmetrized(parts[2])
             options["initial_dot"] = MixtureParameters(*parts, em_map.family.name)
         data_dot = rows.inward(X_dot, weight_dot)
