@@ -4,7 +4,7 @@ Eager code calls `Fit`, which has both modes of derivatives. A compiled graph ca
 ``skgmmot::fit_mixture``, of which the compiler knows the shapes, and which has reverse mode alone.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from .torch_tensors import (
     array_of,
     as_array,
     each_set,
+    eagerly,
+    is_differentiated,
+    is_traced,
     refuse_second,
     tensor_of,
     warn_user,
@@ -33,6 +36,7 @@ class Kept:
         return self.fitted if same else None
 
 
+@eagerly
 def _fit(X, sample_weight, initial, layer):
     """Weights, means, covariances and the record, and the fitted estimator."""
     initial = None if initial[0] is None else tuple(map(array_of, initial))
@@ -42,27 +46,54 @@ def _fit(X, sample_weight, initial, layer):
     return (*parts, torch.from_numpy(fit.record)), fit.fitted
 
 
-def _vjp(record, X, sample_weight, bars, layer, fitted, dtypes):
-    """Cotangents of X, of the weights and of the three initial parts, empty where there are none.
-
-    ``dtypes`` are those of the last four, None of what is not wanted.
-    """
-    wrt_weight = any(dtype is not None for dtype in dtypes)
+@eagerly
+def _vjp(record, X, sample_weight, bars, wanted, layer, fitted=None):
+    """Cotangents of X, of the weights and of the initial parts, empty of what there is none."""
     found = layer.vjp(
         record.numpy(),
         array_of(X),
         array_of(sample_weight),
         tuple(map(array_of, bars)),
-        wrt_weight=wrt_weight,
+        wrt_weight=any(wanted),
         fitted=fitted,
     )
     warn_user(found.complaints)
     initial = found.initial or (None, None, None)
     others = (
-        torch.empty(0) if bar is None or dtype is None else tensor_of(bar, dtype)
-        for bar, dtype in zip((found.sample_weight, *initial), dtypes, strict=True)
+        tensor_of(bar, X.dtype) if want and bar is not None else X.new_empty(0)
+        for bar, want in zip((found.sample_weight, *initial), wanted, strict=True)
     )
     return tensor_of(found.data, X.dtype), *others
+
+
+@eagerly
+def _jvp(record, X, sample_weight, dots, layer, fitted=None):
+    """Tangents of the weights, means and covariances."""
+    X_dot, weight_dot, *initial_dot = map(array_of, dots)
+    if all(dot is None for dot in initial_dot):
+        initial_dot = None
+    tangent, complaints = layer.jvp(
+        record.numpy(),
+        array_of(X),
+        array_of(sample_weight),
+        X_dot,
+        weight_dot,
+        initial_dot,
+        fitted=fitted,
+    )
+    warn_user(complaints)
+    return tuple(tensor_of(part, X.dtype) for part in tangent)
+
+
+def _dtypes(tensors):
+    return [None if tensor is None else tensor.dtype for tensor in tensors]
+
+
+def _in_dtypes(bars, dtypes):
+    """Cotangents in the dtypes of their inputs, None for those that are empty."""
+    return tuple(
+        bar.to(dtype) if bar.numel() else None for bar, dtype in zip(bars, dtypes, strict=True)
+    )
 
 
 class Fit(torch.autograd.Function):
@@ -73,32 +104,30 @@ class Fit(torch.autograd.Function):
 
     @staticmethod
     def forward(X, sample_weight, w0, m0, c0, layer, kept):
+        if is_traced():
+            return fit_operator(X, sample_weight, w0, m0, c0, layer.text)
         outputs, kept.fitted = _fit(X, sample_weight, (w0, m0, c0), layer)
         kept.record = outputs[3].detach()
         return outputs
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        X, sample_weight, *initial, ctx.layer, ctx.kept = inputs
-        ctx.dtypes = [None if part is None else part.dtype for part in (sample_weight, *initial)]
+        *tensors, ctx.layer, ctx.kept = inputs
+        ctx.dtypes = _dtypes(tensors)
         ctx.mark_non_differentiable(output[3])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(X, sample_weight, output[3])
-        ctx.save_for_forward(X, sample_weight, output[3])
+        ctx.save_for_backward(output[3], *tensors[:2])
+        ctx.save_for_forward(output[3], *tensors[:2])
 
     @staticmethod
     def backward(ctx, *bars):
-        X, sample_weight, record = ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:5]
-        dtypes = [dtype if need else None for dtype, need in zip(ctx.dtypes, needed, strict=True)]
-        found = FitVjp.apply(record, X, sample_weight, *bars[:3], ctx.layer, ctx.kept, dtypes)
-        return *(bar if bar.numel() else None for bar in found), None, None
+        wanted = list(ctx.needs_input_grad[1:5])
+        found = FitVjp.apply(*ctx.saved_tensors, *bars[:3], wanted, ctx.layer, ctx.kept)
+        return *_in_dtypes(found, ctx.dtypes), None, None
 
     @staticmethod
-    def jvp(ctx, X_dot, weight_dot, w0_dot, m0_dot, c0_dot, *_):
-        X, sample_weight, record = ctx.saved_tensors
-        dots = X_dot, weight_dot, w0_dot, m0_dot, c0_dot
-        return *FitJvp.apply(record, X, sample_weight, *dots, ctx.layer, ctx.kept), None
+    def jvp(ctx, *dots):
+        return *FitJvp.apply(*ctx.saved_tensors, *dots[:5], ctx.layer, ctx.kept), None
 
     @staticmethod
     def vmap(info, in_dims, *args):
@@ -106,12 +135,18 @@ class Fit(torch.autograd.Function):
 
 
 class FitVjp(Derivative):
-    """(record, X, sample_weight, three cotangents, layer, kept, dtypes) → those of all inputs."""
+    """(record, X, sample_weight, three cotangents, wanted, layer, kept) → those of all inputs.
+
+    ``wanted`` tells whether those of the sample weights and of the initial parts are; what is not,
+    or plays no part in the mode, is empty.
+    """
 
     @staticmethod
-    def forward(record, X, sample_weight, w_bar, m_bar, c_bar, layer, kept, dtypes):
+    def forward(record, X, sample_weight, w_bar, m_bar, c_bar, wanted, layer, kept):
         bars = w_bar, m_bar, c_bar
-        return _vjp(record, X, sample_weight, bars, layer, kept.of(record), dtypes)
+        if is_traced():
+            return fit_vjp_operator(record, X, sample_weight, *bars, wanted, layer.text)
+        return _vjp(record, X, sample_weight, bars, wanted, layer, kept.of(record))
 
     @staticmethod
     def vmap(info, in_dims, *args):
@@ -123,20 +158,10 @@ class FitJvp(Derivative):
 
     @staticmethod
     def forward(record, X, sample_weight, X_dot, weight_dot, w0_dot, m0_dot, c0_dot, layer, kept):
-        initial_dot = [array_of(dot) for dot in (w0_dot, m0_dot, c0_dot)]
-        if all(dot is None for dot in initial_dot):
-            initial_dot = None
-        tangent, complaints = layer.jvp(
-            record.numpy(),
-            array_of(X),
-            array_of(sample_weight),
-            array_of(X_dot),
-            array_of(weight_dot),
-            initial_dot,
-            fitted=kept.of(record),
-        )
-        warn_user(complaints)
-        return tuple(tensor_of(part, X.dtype) for part in tangent)
+        dots = X_dot, weight_dot, w0_dot, m0_dot, c0_dot
+        if is_traced():
+            return fit_jvp_operator(record, X, sample_weight, *dots, layer.text)
+        return _jvp(record, X, sample_weight, dots, layer, kept.of(record))
 
     @staticmethod
     def vmap(info, in_dims, *args):
@@ -165,18 +190,32 @@ def fit_vjp_operator(
     record: Tensor,
     X: Tensor,
     sample_weight: Tensor | None,
-    w0: Tensor | None,
-    m0: Tensor | None,
-    c0: Tensor | None,
-    w_bar: Tensor,
-    m_bar: Tensor,
-    c_bar: Tensor,
+    w_bar: Tensor | None,
+    m_bar: Tensor | None,
+    c_bar: Tensor | None,
+    wanted: list[bool],
     layer: str,
 ) -> Bars:
-    """`FitVjp` as an operator; the initial parts tell what is wanted, and its dtype."""
-    dtypes = [None if part is None else part.dtype for part in (sample_weight, w0, m0, c0)]
+    """`FitVjp` as an operator."""
     bars = w_bar, m_bar, c_bar
-    return _vjp(record, X, sample_weight, bars, layer_of_text(layer), None, dtypes)
+    return _vjp(record, X, sample_weight, bars, wanted, layer_of_text(layer))
+
+
+@torch.library.custom_op("skgmmot::fit_mixture_jvp", mutates_args=())
+def fit_jvp_operator(
+    record: Tensor,
+    X: Tensor,
+    sample_weight: Tensor | None,
+    X_dot: Tensor | None,
+    weight_dot: Tensor | None,
+    w0_dot: Tensor | None,
+    m0_dot: Tensor | None,
+    c0_dot: Tensor | None,
+    layer: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`FitJvp` as an operator."""
+    dots = X_dot, weight_dot, w0_dot, m0_dot, c0_dot
+    return _jvp(record, X, sample_weight, dots, layer_of_text(layer))
 
 
 @fit_operator.register_fake
@@ -187,42 +226,41 @@ def _(X, sample_weight, w0, m0, c0, layer):
 
 
 @fit_vjp_operator.register_fake
-def _(record, X, sample_weight, w0, m0, c0, w_bar, m_bar, c_bar, layer):
-    wanted = [
-        sample_weight,
-        *((w0, m0, c0) if layer_of_text(layer).has_initial_derivative else 3 * [None]),
-    ]
-    nothing = X.new_empty(0, dtype=torch.float32)
-    others = (nothing.clone() if part is None else torch.empty_like(part) for part in wanted)
-    return torch.empty_like(X, memory_format=torch.contiguous_format), *others
+def _(record, X, sample_weight, w_bar, m_bar, c_bar, wanted, layer):
+    layer = layer_of_text(layer)
+    shapes = [X.shape[:1], *layer.shapes(X.shape[1])]
+    if not layer.has_initial_derivative:
+        wanted = [wanted[0], False, False, False]
+    others = (
+        X.new_empty(shape if want else (0,)) for shape, want in zip(shapes, wanted, strict=True)
+    )
+    return X.new_empty(X.shape), *others
+
+
+@fit_jvp_operator.register_fake
+def _(record, X, *args):
+    return tuple(X.new_empty(shape) for shape in layer_of_text(args[-1]).shapes(X.shape[1]))
 
 
 def _setup(ctx, inputs, output):
     *tensors, ctx.layer = inputs
-    ctx.save_for_backward(output[3], *tensors)
+    ctx.dtypes = _dtypes(tensors)
+    ctx.save_for_backward(output[3], *tensors[:2])
 
 
 def _backward(ctx, w_bar, m_bar, c_bar, _):
-    bars = (bar.contiguous() for bar in (w_bar, m_bar, c_bar))
-    found = torch.ops.skgmmot.fit_mixture_vjp(*ctx.saved_tensors, *bars, ctx.layer)
-    has_initial = layer_of_text(ctx.layer).has_initial_derivative
-    there = [part is not None for part in ctx.saved_tensors[1:]]
-    there[2:] = [has_initial and part for part in there[2:]]
-    return *(bar if part else None for bar, part in zip(found, there, strict=True)), None
+    wanted = list(ctx.needs_input_grad[1:5])
+    found = fit_vjp_operator(*ctx.saved_tensors, w_bar, m_bar, c_bar, wanted, ctx.layer)
+    return *_in_dtypes(found, ctx.dtypes), None
 
 
 fit_operator.register_autograd(_backward, setup_context=_setup)
 fit_vjp_operator.register_autograd(refuse_second)
+fit_jvp_operator.register_autograd(refuse_second)
 
 
-@fit_operator.register_vmap
-def _(info, in_dims, *args):
-    return each_set(fit_operator, info, in_dims, args)
-
-
-@fit_vjp_operator.register_vmap
-def _(info, in_dims, *args):
-    return each_set(fit_vjp_operator, info, in_dims, args)
+for _operator in (fit_operator, fit_vjp_operator, fit_jvp_operator):
+    _operator.register_vmap(partial(each_set, _operator))
 
 
 @lru_cache(maxsize=256)
@@ -239,6 +277,11 @@ def layer_text(**options):
 
 def fitted(X, sample_weight, start, text):
     """Weights, means and covariances; ``start`` are the three initial parts, or None for each."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not is_differentiated():
         return fit_operator(X, sample_weight, *start, text)[:3]
+    return _eager(X, sample_weight, start, text)  # also where an operator has no derivative
+
+
+@eagerly
+def _eager(X, sample_weight, start, text):
     return Fit.apply(X, sample_weight, *start, layer_of_text(text), Kept())[:3]

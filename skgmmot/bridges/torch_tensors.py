@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,12 @@ SECOND_DERIVATIVE = (
     "gradient that create_graph=True or torch.func made. Detach that gradient, or differentiate "
     "it by finite differences."
 )
+_NOT_COMPILED = (
+    "skgmmot.torch: what torch.func.grad, jvp and the like, or forward mode, differentiate inside "
+    "a compiled function is not compiled. Compile the function that they differentiate, not the "
+    "one that calls them, or leave fullgraph=True out."
+)
+eagerly = partial(torch.compiler.disable, reason=_NOT_COMPILED)
 
 
 def checked_tensor(tensor, name, n_dims):
@@ -130,6 +137,23 @@ def as_array(option):
 def tensor_of(array, dtype):
     """A tensor with memory of its own."""
     return torch.from_numpy(np.array(array)).to(dtype)
+
+
+def is_traced():
+    """Whether operations are recorded or run on shapes alone, so that arrays would tell nothing."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+@torch.compiler.assume_constant_result
+def is_differentiated():
+    """Whether `torch.func` or forward mode differentiates what runs now.
+
+    The compiler asks when it traces, and asks again where this has changed.
+    """
+    if torch.autograd.forward_ad._current_level >= 0:
+        return True
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    return any(level.key() != torch._C._functorch.TransformType.Vmap for level in levels)
 
 
 def warn_user(complaints):

@@ -1,12 +1,25 @@
 """MW2 as a function of PyTorch's autograd, and as an operator that it can compile."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from ..functions.transport_layer import TransportLayer
-from .torch_tensors import Derivative, array_of, each_set, refuse_second, tensor_of, warn_user
+from .torch_tensors import (
+    Derivative,
+    array_of,
+    each_set,
+    eagerly,
+    is_differentiated,
+    is_traced,
+    refuse_second,
+    tensor_of,
+    warn_user,
+)
 
 
+@eagerly
 def _value(parts, layer):
     arrays = tuple(map(array_of, parts))
     value, transport, complaints = layer.value(arrays[:3], arrays[3:])
@@ -14,13 +27,14 @@ def _value(parts, layer):
     return torch.tensor(value, dtype=_dtype(parts)), transport
 
 
+@eagerly
 def _vjp(value_bar, parts, layer, transport=None, wanted=(True, True)):
     """Cotangents of the parts, empty for a mixture of which none is wanted."""
     arrays = tuple(map(array_of, parts))
     bars = layer.vjp(arrays[:3], arrays[3:], value_bar.item(), transport, wanted=wanted)
     bars = [*(bars[0] or 3 * [None]), *(bars[1] or 3 * [None])]
     return tuple(
-        torch.empty(0) if bar is None else tensor_of(bar, part.dtype)
+        part.new_empty(0) if bar is None else tensor_of(bar, part.dtype)
         for bar, part in zip(bars, parts, strict=True)
     )
 
@@ -31,6 +45,13 @@ def _dtype(parts):
         torch.promote_types(parts[0].dtype, parts[1].dtype),
         torch.promote_types(parts[3].dtype, parts[4].dtype),
     )
+
+
+@eagerly
+def _jvp(tensors, layer, transport=None):
+    arrays = tuple(map(array_of, tensors))
+    a, b, a_dot, b_dot = arrays[:3], arrays[3:6], arrays[6:9], arrays[9:]
+    return torch.tensor(layer.jvp(a, b, a_dot, b_dot, transport), dtype=_dtype(tensors))
 
 
 class Solved:
@@ -50,6 +71,8 @@ class Transport(torch.autograd.Function):
     @staticmethod
     def forward(*args):
         *parts, layer, solved = args
+        if is_traced():
+            return transport_operator(*parts, layer.text)
         value, solved.transport = _value(parts, layer)
         solved.places = [part.data_ptr() for part in parts]
         return value
@@ -63,7 +86,7 @@ class Transport(torch.autograd.Function):
     @staticmethod
     def backward(ctx, value_bar):
         needed = ctx.needs_input_grad
-        wanted = any(needed[:3]), any(needed[3:6])
+        wanted = [any(needed[:3]), any(needed[3:6])]
         bars = TransportVjp.apply(value_bar, *ctx.saved_tensors, ctx.layer, ctx.solved, wanted)
         return *(bar if bar.numel() else None for bar in bars), None, None
 
@@ -84,6 +107,8 @@ class TransportVjp(Derivative):
     @staticmethod
     def forward(value_bar, *args):
         *parts, layer, solved, wanted = args
+        if is_traced():
+            return transport_vjp_operator(value_bar, *parts, wanted, layer.text)
         return _vjp(value_bar, parts, layer, solved.of(parts), wanted)
 
     @staticmethod
@@ -97,10 +122,9 @@ class TransportJvp(Derivative):
     @staticmethod
     def forward(*args):
         *tensors, layer, solved = args
-        parts, arrays = tensors[:6], tuple(map(array_of, tensors))
-        a, b, a_dot, b_dot = arrays[:3], arrays[3:6], arrays[6:9], arrays[9:]
-        tangent = layer.jvp(a, b, a_dot, b_dot, solved.of(parts))
-        return torch.tensor(tangent, dtype=_dtype(parts))
+        if is_traced():
+            return transport_jvp_operator(*tensors, layer.text)
+        return _jvp(tensors, layer, solved.of(tensors[:6]))
 
     @staticmethod
     def vmap(info, in_dims, *args):
@@ -127,21 +151,48 @@ def transport_vjp_operator(
     w1: Tensor,
     m1: Tensor,
     c1: Tensor,
+    wanted: list[bool],
     layer: str,
 ) -> Parts:
     """`TransportVjp` as an operator."""
-    return _vjp(value_bar, (w, m, c, w1, m1, c1), TransportLayer.read(layer))
+    parts = w, m, c, w1, m1, c1
+    return _vjp(value_bar, parts, TransportLayer.read(layer), wanted=wanted)
+
+
+@torch.library.custom_op("skgmmot::mixture_wasserstein_jvp", mutates_args=())
+def transport_jvp_operator(
+    w: Tensor,
+    m: Tensor,
+    c: Tensor,
+    w1: Tensor,
+    m1: Tensor,
+    c1: Tensor,
+    w_dot: Tensor | None,
+    m_dot: Tensor | None,
+    c_dot: Tensor | None,
+    w1_dot: Tensor | None,
+    m1_dot: Tensor | None,
+    c1_dot: Tensor | None,
+    layer: str,
+) -> Tensor:
+    """`TransportJvp` as an operator."""
+    dots = w_dot, m_dot, c_dot, w1_dot, m1_dot, c1_dot
+    return _jvp((w, m, c, w1, m1, c1, *dots), TransportLayer.read(layer))
 
 
 @transport_operator.register_fake
+@transport_jvp_operator.register_fake
 def _(*args):
     return args[0].new_empty((), dtype=_dtype(args))
 
 
 @transport_vjp_operator.register_fake
-def _(*args):
+def _(value_bar, *args):
+    *parts, wanted, _ = args
+    wanted = [wanted[0]] * 3 + [wanted[1]] * 3
     return tuple(
-        torch.empty_like(part, memory_format=torch.contiguous_format) for part in args[1:7]
+        part.new_empty(part.shape if want else (0,))
+        for part, want in zip(parts, wanted, strict=True)
     )
 
 
@@ -151,22 +202,17 @@ def _setup(ctx, inputs, output):
 
 
 def _backward(ctx, value_bar):
-    found = torch.ops.skgmmot.mixture_wasserstein_vjp(value_bar, *ctx.saved_tensors, ctx.layer)
-    return *found, None
+    needed = ctx.needs_input_grad
+    wanted = [any(needed[:3]), any(needed[3:6])]
+    bars = transport_vjp_operator(value_bar, *ctx.saved_tensors, wanted, ctx.layer)
+    return *(bar if bar.numel() else None for bar in bars), None
 
 
 transport_operator.register_autograd(_backward, setup_context=_setup)
 transport_vjp_operator.register_autograd(refuse_second)
-
-
-@transport_operator.register_vmap
-def _(info, in_dims, *args):
-    return each_set(transport_operator, info, in_dims, args)
-
-
-@transport_vjp_operator.register_vmap
-def _(info, in_dims, *args):
-    return each_set(transport_vjp_operator, info, in_dims, args)
+transport_jvp_operator.register_autograd(refuse_second)
+for _operator in (transport_operator, transport_vjp_operator, transport_jvp_operator):
+    _operator.register_vmap(partial(each_set, _operator))
 
 
 @torch.compiler.assume_constant_result
@@ -177,6 +223,11 @@ def transport_text(**options):
 
 def distance(parts, text):
     """The value between two mixtures, of three tensors each, and the text of a layer."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not is_differentiated():
         return transport_operator(*parts, text)
+    return _eager(parts, text)  # also where an operator has no derivative
+
+
+@eagerly
+def _eager(parts, text):
     return Transport.apply(*parts, TransportLayer.read(text), Solved())

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class TransportLayer:
         return cls(bool(squared), *checked_regularization(reg, reg_m), types)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def read(cls, text):
         """The layer of a `text`."""
         squared, reg, reg_m, types = json.loads(text)
