@@ -160,7 +160,7 @@ def warn_user(complaints):
     """Warn of each, at the line of the user, however deep in PyTorch this is called."""
     if not complaints:
         return
-    frame, level = sys._getframe(1), 2
+    frame, level = sys._getframe(1), 3  # of warn_of, this, its caller
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_OF_USERS):
         frame, level = frame.f_back, level + 1
     warn_of(complaints, stacklevel=level)
