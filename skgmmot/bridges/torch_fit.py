@@ -4,7 +4,7 @@ Eager code calls `Fit`, which has both modes of derivatives. A compiled graph ca
 ``skgmmot::fit_mixture``, of which the compiler knows the shapes, and which has reverse mode alone.
 """
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from .torch_tensors import (
     array_of,
     as_array,
     each_set,
+    each_set_of,
     eagerly,
     is_differentiated,
     is_traced,
@@ -260,7 +261,7 @@ fit_jvp_operator.register_autograd(refuse_second)
 
 
 for _operator in (fit_operator, fit_vjp_operator, fit_jvp_operator):
-    _operator.register_vmap(partial(each_set, _operator))
+    _operator.register_vmap(each_set_of(_operator))
 
 
 @lru_cache(maxsize=256)

@@ -180,6 +180,11 @@ def each_set(function, info, in_dims, args):
     return tuple(map(torch.stack, zip(*outputs, strict=True))), (0,) * len(outputs[0])
 
 
+def each_set_of(operator):
+    """The vmap of an operator."""
+    return lambda info, in_dims, *args: each_set(operator, info, in_dims, args)
+
+
 def refuse_second(ctx, *_):
     """The derivative of a derivative."""
     raise NotImplementedError(SECOND_DERIVATIVE)

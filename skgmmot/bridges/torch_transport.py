@@ -1,7 +1,5 @@
 """MW2 as a function of PyTorch's autograd, and as an operator that it can compile."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -10,6 +8,7 @@ from .torch_tensors import (
     Derivative,
     array_of,
     each_set,
+    each_set_of,
     eagerly,
     is_differentiated,
     is_traced,
@@ -212,7 +211,7 @@ transport_operator.register_autograd(_backward, setup_context=_setup)
 transport_vjp_operator.register_autograd(refuse_second)
 transport_jvp_operator.register_autograd(refuse_second)
 for _operator in (transport_operator, transport_vjp_operator, transport_jvp_operator):
-    _operator.register_vmap(partial(each_set, _operator))
+    _operator.register_vmap(each_set_of(_operator))
 
 
 @torch.compiler.assume_constant_result

@@ -239,7 +239,7 @@ def test_warnings_come_at_the_line_of_the_user():
 
     with pytest.warns(ConvergenceWarning, match="did not converge in 1 step") as told:
         number = line() + 1
-        mixture = fit_mixture(X, 2, max_iter=1, random_state=0)
+        mixture = fit_mixture(X, 2, max_iter=1, random_state=0, init_params="random")
     assert [(w.filename, w.lineno) for w in told] == [(__file__, number)]
     with pytest.warns(ConvergenceWarning, match="differentiates a fixed point") as told:
         number = line() + 1
