@@ -108,7 +108,7 @@ def fit_mixture(
 
     Notes
     -----
-    ``backward``, forward mode, `torch.func` and `torch.compile` work: see
+    ``backward``, forward mode, ``torch.func`` and ``torch.compile`` work: see
     :doc:`/user_guide/torch_and_jax`.
 
     Examples

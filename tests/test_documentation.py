@@ -5,6 +5,7 @@ folder, as the gate does after it has built them.
 """
 
 import ast
+import importlib.util
 import inspect
 import os
 import re
@@ -61,6 +62,10 @@ one is named, two is mentioned.
 
 
 MODULES = [skgmmot, skgmmot.metrics, skgmmot.plotting, skgmmot.entropic]
+if importlib.util.find_spec("torch"):
+    import skgmmot.torch
+
+    MODULES.append(skgmmot.torch)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -88,8 +93,8 @@ NOT_ASKED = {
 }
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
-    "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFlow", "MixtureTransport",
-    "SemirelaxedTransport",
+    "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFlow", "MixtureTensors",
+    "MixtureTransport", "SemirelaxedTransport",
 }  # fmt: skip
 
 
