@@ -20,6 +20,7 @@ from .torch_tensors import (
     is_differentiated,
     is_traced,
     refuse_second,
+    signed,
     tensor_of,
     warn_user,
 )
@@ -103,7 +104,7 @@ class Fit(torch.autograd.Function):
     The sample weights and the initial parts are None where not given.
     """
 
-    @staticmethod
+    @signed
     def forward(X, sample_weight, w0, m0, c0, layer, kept):
         if is_traced():
             return fit_operator(X, sample_weight, w0, m0, c0, layer.text)
@@ -123,7 +124,7 @@ class Fit(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *bars):
         wanted = list(ctx.needs_input_grad[1:5])
-        found = FitVjp.apply(*ctx.saved_tensors, *bars[:3], wanted, ctx.layer, ctx.kept)
+        found = FitVjp.of(*ctx.saved_tensors, *bars[:3], wanted, ctx.layer, ctx.kept)
         return *_in_dtypes(found, ctx.dtypes), None, None
 
     @staticmethod
@@ -142,7 +143,7 @@ class FitVjp(Derivative):
     or plays no part in the mode, is empty.
     """
 
-    @staticmethod
+    @signed
     def forward(record, X, sample_weight, w_bar, m_bar, c_bar, wanted, layer, kept):
         bars = w_bar, m_bar, c_bar
         if is_traced():
@@ -157,7 +158,7 @@ class FitVjp(Derivative):
 class FitJvp(Derivative):
     """(record, X, sample_weight, tangents of the five inputs, layer, kept) → the three tangents."""
 
-    @staticmethod
+    @signed
     def forward(record, X, sample_weight, X_dot, weight_dot, w0_dot, m0_dot, c0_dot, layer, kept):
         dots = X_dot, weight_dot, w0_dot, m0_dot, c0_dot
         if is_traced():

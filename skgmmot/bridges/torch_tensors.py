@@ -1,5 +1,6 @@
 """Tensors of PyTorch as arrays and back, and what all our functions of its autograd share."""
 
+import inspect
 import os
 import sys
 from functools import partial
@@ -190,6 +191,12 @@ def refuse_second(ctx, *_):
     raise NotImplementedError(SECOND_DERIVATIVE)
 
 
+def signed(forward):
+    """A function that remembers its signature, which PyTorch looks up in every call."""
+    forward.__signature__ = inspect.signature(forward)
+    return staticmethod(forward)
+
+
 class Derivative(torch.autograd.Function):
     """A derivative, which has none itself: an error is better than a wrong number."""
 
@@ -198,3 +205,14 @@ class Derivative(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     backward = jvp = staticmethod(refuse_second)
+
+    @classmethod
+    def of(cls, *args):
+        """`apply`, but where nobody could ask for a derivative: without a node in the graph."""
+        if (
+            torch.is_grad_enabled()
+            or torch._C._are_functorch_transforms_active()
+            or torch.autograd.forward_ad._current_level >= 0
+        ):
+            return cls.apply(*args)
+        return cls.forward(*args)

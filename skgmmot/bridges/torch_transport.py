@@ -13,6 +13,7 @@ from .torch_tensors import (
     is_differentiated,
     is_traced,
     refuse_second,
+    signed,
     tensor_of,
     warn_user,
 )
@@ -23,7 +24,7 @@ def _value(parts, layer):
     arrays = tuple(map(array_of, parts))
     value, transport, complaints = layer.value(arrays[:3], arrays[3:])
     warn_user(complaints)
-    return torch.tensor(value, dtype=_dtype(parts)), transport
+    return tensor_of(value, _dtype(parts)), transport
 
 
 @eagerly
@@ -50,7 +51,7 @@ def _dtype(parts):
 def _jvp(tensors, layer, transport=None):
     arrays = tuple(map(array_of, tensors))
     a, b, a_dot, b_dot = arrays[:3], arrays[3:6], arrays[6:9], arrays[9:]
-    return torch.tensor(layer.jvp(a, b, a_dot, b_dot, transport), dtype=_dtype(tensors))
+    return tensor_of(layer.jvp(a, b, a_dot, b_dot, transport), _dtype(tensors))
 
 
 class Solved:
@@ -67,7 +68,7 @@ class Solved:
 class Transport(torch.autograd.Function):
     """(weights, means, covariances of a, of b, layer, solved) → value."""
 
-    @staticmethod
+    @signed
     def forward(*args):
         *parts, layer, solved = args
         if is_traced():
@@ -86,7 +87,7 @@ class Transport(torch.autograd.Function):
     def backward(ctx, value_bar):
         needed = ctx.needs_input_grad
         wanted = [any(needed[:3]), any(needed[3:6])]
-        bars = TransportVjp.apply(value_bar, *ctx.saved_tensors, ctx.layer, ctx.solved, wanted)
+        bars = TransportVjp.of(value_bar, *ctx.saved_tensors, ctx.layer, ctx.solved, wanted)
         return *(bar if bar.numel() else None for bar in bars), None, None
 
     @staticmethod
@@ -103,7 +104,7 @@ class Transport(torch.autograd.Function):
 class TransportVjp(Derivative):
     """(cotangent of the value, six parts, layer, solved, wanted) → cotangents of the parts."""
 
-    @staticmethod
+    @signed
     def forward(value_bar, *args):
         *parts, layer, solved, wanted = args
         if is_traced():
@@ -118,7 +119,7 @@ class TransportVjp(Derivative):
 class TransportJvp(Derivative):
     """(six parts, their tangents, layer, solved) → tangent of the value."""
 
-    @staticmethod
+    @signed
     def forward(*args):
         *tensors, layer, solved = args
         if is_traced():

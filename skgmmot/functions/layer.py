@@ -7,9 +7,8 @@ and hand it to another process: no function here remembers what another one did.
 import inspect
 import json
 import math
-from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -168,7 +167,7 @@ class MixtureLayer:
         -------
         fit : LayerFit
         """
-        estimator = copy(self._template)
+        estimator = self._estimator()
         if initial is not None:
             estimator.warm_start = True
             estimator._set_parameters(self._checked_initial(initial), np.float64)
@@ -183,7 +182,9 @@ class MixtureLayer:
         mixtures = record.end, record.previous, paths[0].start
         numbers = [part.ravel() for mixture in mixtures for part in mixture]
         packed = np.concatenate([header, stages.ravel(), *numbers])
-        return LayerFit(estimator.parameters_, packed, complaints, estimator)
+        parts = estimator.weights_, estimator.means_, estimator.covariances_
+        parameters = MixtureParameters(*parts, estimator.covariance_type)
+        return LayerFit(parameters, packed, complaints, estimator)
 
     def vjp(self, record, X, sample_weight, cotangent, *, wrt_weight=True, fitted=None):
         """Pull a cotangent of the parameters back to all inputs of `fit`.
@@ -259,6 +260,12 @@ class MixtureLayer:
         mode, gradient_tol, options = json.loads(self.text, object_hook=_array_of)
         return mode, gradient_tol, DifferentiableGaussianMixture(**options)
 
+    def _estimator(self):
+        """A copy of the template; `copy` would go through what a pickle needs."""
+        estimator = DifferentiableGaussianMixture.__new__(DifferentiableGaussianMixture)
+        vars(estimator).update(vars(self._template))
+        return estimator
+
     @cached_property
     def _temperatures(self):
         return checked_temperatures(self._template.temperature)
@@ -283,7 +290,7 @@ class MixtureLayer:
             part.reshape(shape)
             for part, shape in zip(np.split(numbers, cuts), 3 * shapes, strict=True)
         ]
-        estimator = copy(self._template)
+        estimator = self._estimator()
         end, previous, start = (
             MixtureParameters(*parts[i : i + 3], estimator.covariance_type) for i in (0, 3, 6)
         )
@@ -297,17 +304,30 @@ class MixtureLayer:
         return estimator
 
 
+_LAYERS: dict = {}
+_MOST_LAYERS = 256
+
+
 def layer_of(**options):
-    """`MixtureLayer.of`, remembered where the options can be compared."""
+    """`MixtureLayer.of`, remembered: its checks take as long as a small fit."""
     try:
-        return _remembered(**options)
-    except TypeError:  # arrays; or an option that there is not, which is told again
+        key = tuple([(name, *_key(value)) for name, value in options.items()])
+        found = _LAYERS.get(key)
+    except TypeError:  # lists
         return MixtureLayer.of(**options)
+    if found is None:
+        found = MixtureLayer.of(**options)
+        if len(_LAYERS) >= _MOST_LAYERS:
+            _LAYERS.clear()
+        _LAYERS[key] = found
+    return found
 
 
-@lru_cache(maxsize=256, typed=True)
-def _remembered(**options):
-    return MixtureLayer.of(**options)
+def _key(value):
+    """What two options have in common if they are the same: 1 is not True."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return type(value), value
 
 
 def _in_turn(path):
