@@ -65,18 +65,18 @@ def fit_mixture(
         are several. Only ``mode="unrolled"`` has a derivative in them; in the other modes the
         result is taken not to depend on them.
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        As of `DifferentiableGaussianMixture`.
+        As of `~skgmmot.DifferentiableGaussianMixture`.
     mode : {"implicit", "unrolled", "one_step"}, default="implicit"
-        How gradients go through EM, see `DifferentiableGaussianMixture.gradient_wrt_data`.
+        How gradients go through EM, see `~skgmmot.DifferentiableGaussianMixture.gradient_wrt_data`.
         ``unrolled`` fits by plain EM (``acceleration=None``), the only steps that it can
         differentiate.
     sample_weight : Tensor of shape (n_samples,), default=None
         Non-negative weights of the rows, to which gradients flow too.
     gradient_tol : float, default=1e-6
         Relative accuracy asked of ``implicit``, ``tol`` of
-        `DifferentiableGaussianMixture.gradient_wrt_data`.
+        `~skgmmot.DifferentiableGaussianMixture.gradient_wrt_data`.
     **options
-        Further parameters of `DifferentiableGaussianMixture`, such as ``means_init``,
+        Further parameters of `~skgmmot.DifferentiableGaussianMixture`, such as ``means_init``,
         ``residual_tol`` and ``random_state``, but for ``warm_start`` and ``keep_path``. They are
         constants: no gradient flows to them.
 
@@ -148,8 +148,8 @@ def mixture_wasserstein(
     ----------
     a, b : tuple of Tensor (weights, means, covariances), or a mixture
         Gradients flow to those that are tensors: what `fit_mixture` returned, any other tuple, or
-        a `MixtureParameters` of tensors, which tells the covariance type where there are as many
-        components as features. At least one must be; the other may be any mixture that
+        a `~skgmmot.MixtureParameters` of tensors, which tells the covariance type where there are
+        as many components as features. At least one must be; the other may be any mixture that
         `skgmmot.mixture_wasserstein` reads, and is a constant.
     squared, reg, reg_m
         As of `skgmmot.mixture_wasserstein`.
