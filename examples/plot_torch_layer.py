@@ -19,13 +19,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 
 from skgmmot.torch import fit_mixture
-
-torch.manual_seed(0)
-torch.set_num_threads(1)
-warnings.simplefilter("ignore", ConvergenceWarning)  # a few steps are all that is wanted
 
 # %%
 # Sets
@@ -33,9 +28,12 @@ warnings.simplefilter("ignore", ConvergenceWarning)  # a few steps are all that 
 # Every pixel that is not empty is a point: its place, and its ink as its weight. Nothing tells the
 # network the order of pixels or that they come from a grid.
 
+torch.set_num_threads(1)
+warnings.simplefilter("ignore", ConvergenceWarning)  # of a few steps: all we want
+
 digits = load_digits()
 chosen = digits.target < 5
-images, labels = digits.images[chosen][:400], digits.target[chosen][:400]
+images, labels = digits.images[chosen][:360], digits.target[chosen][:360]
 
 
 def as_set(image):
@@ -46,7 +44,8 @@ def as_set(image):
 
 sets = [as_set(image) for image in images]
 targets = torch.tensor(labels)
-train, test = train_test_split(np.arange(len(sets)), test_size=0.4, random_state=0, stratify=labels)
+order = np.random.default_rng(0).permutation(len(sets))
+train, test = order[:240], order[240:]
 
 # %%
 # Two poolings
@@ -98,13 +97,15 @@ def mixture_pooling(X, ink):
 # --------
 
 
-def trained(model, n_epochs=10, batch_size=24):
+def trained(pooling, n_features, n_epochs=10, batch_size=24):
+    torch.manual_seed(0)
+    model = Classifier(pooling, n_features)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for epoch in range(n_epochs):
-        order = np.random.default_rng(epoch).permutation(train)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        shuffled = np.random.default_rng(epoch).permutation(train)
+        for start in range(0, len(train), batch_size):
+            batch = shuffled[start : start + batch_size]
             optimizer.zero_grad()
             logits = model([sets[i] for i in batch])
             loss = torch.nn.functional.cross_entropy(logits, targets[batch])
@@ -121,8 +122,9 @@ for name, pooling, n_features in (
     ("mean pooling", mean_pooling, 2),
     ("mixture pooling", mixture_pooling, K * 6),
 ):
-    results[name] = losses, accuracy = trained(Classifier(pooling, n_features))
-    print(f"{name}: loss {losses[0]:.2f} to {np.mean(losses[-10:]):.2f}, accuracy {accuracy:.3f}")
+    results[name] = losses, accuracy = trained(pooling, n_features)
+    last = np.mean(losses[-10:])
+    print(f"{name}: loss {losses[0]:.2f} to {last:.2f}, accuracy {accuracy:.3f}")
 
 # %%
 # A mean of two coordinates says little about the shape of a digit, however the network bends the
