@@ -169,6 +169,8 @@ def warn_user(complaints):
 
 def each_set(function, info, in_dims, args):
     """The vmap of a function, one set after the other: outputs with a first axis for the sets."""
+    if not info.batch_size:
+        raise ValueError("vmap of skgmmot.torch: there must be at least one set; got none.")
     outputs = []
     for i in range(info.batch_size):
         of_one = (

@@ -1,8 +1,11 @@
 """The functions for PyTorch: what they compute, keep, refuse and warn of."""
 
+import copy
 import inspect
+import pickle
 import tracemalloc
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -245,3 +248,29 @@ def test_warnings_come_at_the_line_of_the_user():
         number = line() + 1
         mixture.means.sum().backward()
     assert [(w.filename, w.lineno) for w in told] == [(__file__, number)]
+
+
+def test_loss_can_be_copied_pickled_and_used_in_inference():
+    X, _ = points()
+    loss = MixtureLoss(GOAL, random_state=0, means_init=X[[0, 30]].numpy())
+    value = loss(X)
+    assert copy.deepcopy(loss)(X) == pickle.loads(pickle.dumps(loss))(X) == value
+    with torch.inference_mode():
+        assert loss(X) == loss(X + 0.0) == value
+
+
+def test_threads_do_not_disturb_each_other():
+    def gradient(seed):
+        X = points(seed=seed)[0].requires_grad_()
+        MixtureLoss(GOAL, random_state=0)(X).backward()
+        return X.grad
+
+    alone = [gradient(seed) for seed in range(8)]
+    with ThreadPoolExecutor(2) as pool:
+        for one, other in zip(alone, pool.map(gradient, range(8)), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_vmap_over_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one set"):
+        torch.func.vmap(lambda X: fit_mixture(X, 2).means)(torch.zeros(0, 10, 2))
