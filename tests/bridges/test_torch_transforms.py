@@ -111,6 +111,17 @@ def test_operators_pass_the_checks_of_pytorch(mode):
     torch.library.opcheck(torch_transport.transport_jvp_operator, arguments)
 
 
+def test_what_is_kept_is_of_one_fit():
+    X, _ = points()
+    layer = torch_fit.layer_of_text(torch_fit.layer_text(n_components=2, random_state=0))
+    kept, other = torch_fit.Kept(), torch_fit.Kept()
+    record = torch_fit.Fit.apply(X, None, None, None, None, layer, kept)[3]
+    same = torch_fit.Fit.apply(X, None, None, None, None, layer, other)[3]
+    assert torch.equal(record, same)
+    assert kept.of(record) is kept.fitted is not other.of(same)
+    assert kept.of(same) is None and torch_fit.Kept().of(record) is None
+
+
 def loss_of(mode="implicit"):
     return MixtureLoss(GOAL, random_state=0, mode=mode, residual_tol=1e-9, gradient_tol=1e-9)
 

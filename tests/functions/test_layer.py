@@ -152,7 +152,10 @@ def test_layers_are_equal_by_their_options_and_can_be_read_again():
     X, _ = sets()
     np.testing.assert_array_equal(again.fit(X).record, layer.fit(X).record)
     assert layer_of(n_components=2, random_state=0) is layer_of(n_components=2, random_state=0)
-    assert layer_of(n_components=2, means_init=start) == MixtureLayer.of(2, means_init=start)
+    for means in (start, start + 1, start.astype(np.float64), [[0.0, 1.0], [2.0, 3.0]]):
+        assert layer_of(n_components=2, means_init=means) == MixtureLayer.of(2, means_init=means)
+    with pytest.raises(ValueError, match="n_components"):  # which is no 1
+        layer_of(n_components=1), layer_of(n_components=True)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ MUTANTS = {
             "every fit is the one that was kept",
             "return self.fitted if same else None",
             "return self.fitted",
-            "bridges/test_torch_transforms.py -k agree",
+            "bridges/test_torch_transforms.py -k kept",
         ),
         (
             "sample weights are left out",
