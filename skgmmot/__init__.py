@@ -6,7 +6,10 @@ from .estimators.coupled import CoupledGMMFitter
 from .estimators.mixture import DifferentiableGaussianMixture
 from .functions.barycenter import mixture_barycenter
 from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
+from .functions.fit_mixtures import fit_mixtures
 from .functions.flow import MixtureFlow, mixture_flow
+from .functions.mixture_embedding import MixtureEmbedding
+from .functions.mixture_fits import MixtureFits, SetsCotangent
 from .functions.mixture_transport import mixture_transport
 from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
 from .numerics.linear_solve import LinearSolve
@@ -18,10 +21,14 @@ __all__ = [
     "DifferentiableGaussianMixture",
     "FitCotangent",
     "LinearSolve",
+    "MixtureEmbedding",
+    "MixtureFits",
     "MixtureFlow",
     "MixtureParameters",
     "MixtureTransport",
     "SemirelaxedTransport",
+    "SetsCotangent",
+    "fit_mixtures",
     "mixture_barycenter",
     "mixture_flow",
     "mixture_transport",

@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 
 from .estimators.mixture import DifferentiableGaussianMixture
+from .functions.fit_mixtures import fit_mixtures
 from .kernels.compilation import FOLDERS
 from .parameters import COVARIANCE_TYPES
 
@@ -27,6 +28,7 @@ def warm_up():
         for dtype in (np.float64, np.float32):
             for covariance_type in COVARIANCE_TYPES:
                 _use(few.astype(dtype), 2, "implicit", covariance_type=covariance_type)
+                _use_sets(few.astype(dtype), covariance_type)
             for e_step in ("softmax", "sinkhorn"):
                 _use(few.astype(dtype), 2, "implicit", e_step=e_step)
                 options = {"e_step": e_step, "means_init": centers, "max_iter": 1}
@@ -38,6 +40,11 @@ def _use(X, n_components, mode, **options):
     mixture.predict(X)
     mixture.gradient_wrt_data(X, (None, np.ones_like(mixture.means_), None), mode=mode)
     mixture.jvp(X, np.ones_like(X), mode=mode)
+
+
+def _use_sets(X, covariance_type):
+    fits = fit_mixtures([X, X], 2, covariance_type=covariance_type, random_state=0)
+    fits.vjp((None, np.ones_like(fits.means), None))
 
 
 def main():

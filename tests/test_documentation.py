@@ -93,8 +93,8 @@ NOT_ASKED = {
 }
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
-    "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFlow", "MixtureTensors",
-    "MixtureTransport", "SemirelaxedTransport",
+    "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFits", "MixtureFlow",
+    "MixtureTensors", "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
 }  # fmt: skip
 
 

@@ -75,9 +75,9 @@ class Family(Covariances):
         Parameters
         ----------
         theta : MixtureParameters
-        reference : ndarray of shape (n_features,), default=None
-            Common reference point (the matrix way). None: each component's mean (the centered
-            way); a tied mixture is then written as a full one.
+        reference : ndarray of shape (n_features,) or (n_components, n_features), default=None
+            Common reference point (the matrix way), or one for each component. None: each
+            component's mean (the centered way); a tied mixture is then written as a full one.
         apart : ndarray of int64, default=None
             Components that go the centered way all the same (not those of a tied mixture).
         temperature : float, default=1.0
@@ -96,7 +96,7 @@ class Family(Covariances):
             references = np.repeat(reference[None], len(means), axis=0)
             references[apart] = means[apart]
         else:
-            references = reference[None]
+            references = np.atleast_2d(reference)
         precisions = precisions or self.precisions(theta.covariances, means.shape[1])
         features = self._features_of(means.shape[1], len(apart) == len(means))
         coefficients = np.empty((len(means), features.size))

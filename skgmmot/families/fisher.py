@@ -33,10 +33,20 @@ class FisherCoordinates:
     family : Family, default=None
         None: by the covariance type of θ.
     precisions : Precisions of θ, default=None
+    total : float, default=None
+        The mass n of all components. None: what they sum up to, unless θ is many mixtures.
     """
 
     def __init__(
-        self, theta, mass, fixed_weights, temperature=1.0, *, family=None, precisions=None
+        self,
+        theta,
+        mass,
+        fixed_weights,
+        temperature=1.0,
+        *,
+        family=None,
+        precisions=None,
+        total=None,
     ):
         family = family or family_of(theta)
         precisions = precisions or family.precisions(theta.covariances, theta.n_features)
@@ -48,7 +58,7 @@ class FisherCoordinates:
             family.transposed(root) for root in (coloring, whitening)
         )
         frozen = lost_components(mass)
-        share = mass / mass.sum()
+        share = mass / (total or mass.sum())
         self._root = np.sqrt(share if frozen is None else np.where(frozen, 1.0, share))
         self._weight_root = self._root / np.sqrt(temperature)
         covariances = family.flatten(family.batch(theta.covariances))
@@ -155,9 +165,18 @@ def scaled_change(new, old, *, family=None, precisions=None, enough=np.inf):
         return float(moved)
     family = family or family_of(old)
     precisions = precisions or family.precisions(old.covariances, old.n_features)
+    changes = component_changes(new, old, family, precisions)
+    return float(np.sqrt(max(moved * moved, changes.max())))
+
+
+def component_changes(new, old, family, precisions):
+    """The squares of `scaled_change` of the mean or the covariance of each component.
+
+    If they share a covariance, each has its change.
+    """
     root = family.transposed(family.batch(precisions.factors))
     change = family.batch(new.covariances - old.covariances)
     step, spread = family.transform(root, new.means - old.means, change)
     spread = (spread * spread).reshape(len(spread), -1).sum(axis=1)
-    spread = spread.max() * family.multiplicity(step.shape[1])
-    return float(np.sqrt(max(moved * moved, (step * step).sum(axis=1).max(), spread)))
+    spread = spread * family.multiplicity(step.shape[1])
+    return np.maximum((step * step).sum(axis=1), spread)

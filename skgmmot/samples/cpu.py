@@ -29,7 +29,7 @@ _NO_ROWS = np.zeros((0, 0))
 _NO_SUMS = np.zeros((0, 0, 0))
 
 
-def _read_only(array):
+def read_only(array):
     """A read-only view, so that a kernel is compiled for one kind of array only."""
     view = array.view()
     view.flags.writeable = False
@@ -93,11 +93,11 @@ def _layout_of_near(n_components, size):
 
 
 @lru_cache(maxsize=256)
-def _pairs_of(features):
+def pairs_of(features):
     """The pairs of rows of some features, padded to whole tiles."""
     pairs = np.zeros((2, padded(features.size, TILE)), dtype=np.int64)
     pairs[:, : features.size] = features.pairs
-    return _read_only(pairs)
+    return read_only(pairs)
 
 
 @lru_cache(maxsize=256)
@@ -131,7 +131,7 @@ class CpuSamples:
         self.X, self.sample_weight, self.n_threads = X, sample_weight, n_threads
         self.shape, self.dtype = X.shape, X.dtype
         weight = _UNWEIGHTED if sample_weight is None else sample_weight
-        self._data = _read_only(X), _read_only(weight)
+        self._data = read_only(X), read_only(weight)
         self._pruning = Pruning(*self._data, n_threads)
 
     def _each_segment(self, shape, allocate, task):
@@ -221,8 +221,8 @@ class CpuSamples:
         coefficients_dot = layout.rows(coefficients_dot)
         X_dot, weight_dot = (None, None) if data_dot is None else data_dot
         moved = (
-            _read_only(_NO_ROWS if X_dot is None else selection.ordered(X_dot)),
-            _read_only(_UNWEIGHTED if weight_dot is None else selection.ordered(weight_dot)),
+            read_only(_NO_ROWS if X_dot is None else selection.ordered(X_dot)),
+            read_only(_UNWEIGHTED if weight_dot is None else selection.ordered(weight_dot)),
         )
         (sums,) = self._each_segment(
             layout.shape,
@@ -265,7 +265,7 @@ class CpuSamples:
         else:
             rows = padded(n_components, PAIR)
         shape = rows, padded(features.size, TILE)
-        arguments = (responsibilities, reference, _pairs_of(features), features.has_squared_norm)
+        arguments = (responsibilities, reference, pairs_of(features), features.has_squared_norm)
         (sums,) = self._each_segment(
             shape,
             lambda n_segments: (np.zeros((n_segments, *shape)),),
@@ -354,7 +354,7 @@ class CpuSamples:
             reference,
             layout.rows(logits.coefficients),
             logits.factors,
-            _pairs_of(logits.features),
+            pairs_of(logits.features),
             logits.features.has_squared_norm,
             layout.n_near,
             selection.lists,

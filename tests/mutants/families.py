@@ -44,7 +44,7 @@ MUTANTS = {
         ),
         (
             "spherical change counted once",
-            "spread = spread.max() * family.multiplicity(step.shape[1])",
+            "spread = spread * family.multiplicity(step.shape[1])",
             "spread = spread.max()",
             "em/test_fit.py -k change or counts",
         ),

@@ -36,6 +36,7 @@ ROOMS = (
     "em",
     "families",
     "samples",
+    "sets",
     "kernels",
     "numerics",
     "transport",
