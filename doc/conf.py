@@ -7,6 +7,11 @@ from numpydoc.xref import DEFAULT_LINKS
 import skgmmot
 import skgmmot.plotting
 
+try:
+    import torch
+except ImportError:  # the pages of skgmmot.torch need it; others do not
+    torch = None
+
 project = "skgmmot"
 author = "The skgmmot developers"
 copyright = "2026, The skgmmot developers"
@@ -45,11 +50,12 @@ others_methods = {
     "get_feature_names_out", "get_metadata_routing", "get_params", "set_callbacks",
     "set_output", "set_params",
 }  # fmt: skip
+methods_of_modules = set(dir(torch.nn.Module)) - {"forward"} if torch else set()
 autosummary_generate = True
-autosummary_context = {"hidden_methods": sorted(others_methods)}
+autosummary_context = {"hidden_methods": sorted(others_methods | methods_of_modules)}
 autodoc_default_options = {
     "members": True,
-    "inherited-members": "tuple",  # public methods come from mixin classes
+    "inherited-members": "tuple, Module",  # public methods come from mixin classes
 }
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the sections say more, and signatures stay short

@@ -5,6 +5,7 @@ folder, as the gate does after it has built them.
 """
 
 import ast
+import importlib.util
 import inspect
 import os
 import re
@@ -61,6 +62,10 @@ one is named, two is mentioned.
 
 
 MODULES = [skgmmot, skgmmot.metrics, skgmmot.plotting, skgmmot.entropic]
+if importlib.util.find_spec("torch"):
+    import skgmmot.torch
+
+    MODULES.append(skgmmot.torch)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -89,7 +94,7 @@ NOT_ASKED = {
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
     "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFits", "MixtureFlow",
-    "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
+    "MixtureTensors", "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ mypy reads the functions that return None as a user's code, pytest runs them: ``
 the former, ``assert`` for the latter.
 """
 
+import importlib.util
 import inspect
 import typing
 
@@ -62,9 +63,15 @@ def public_functions(module):
                     yield f"{name}.{attribute}", value
 
 
+ROOMS = [skgmmot, skgmmot.entropic, skgmmot.metrics, skgmmot.plotting]
+if importlib.util.find_spec("torch"):
+    import skgmmot.torch
+
+    ROOMS.append(skgmmot.torch)
+
 FUNCTIONS = {
-    name: function
-    for module in (skgmmot, skgmmot.entropic, skgmmot.metrics, skgmmot.plotting)
+    name if module is not getattr(skgmmot, "torch", None) else f"torch.{name}": function
+    for module in ROOMS
     for name, function in public_functions(module)
 }
 # Made by their functions only, of what is not public.

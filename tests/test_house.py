@@ -5,6 +5,7 @@ The rules read the source, so they hold for code that no other test runs. `impor
 """
 
 import ast
+import importlib.util
 import re
 import runpy
 import subprocess
@@ -29,6 +30,8 @@ ROOMS = {
         "checks",
         "parameters",
     },
+    "torch": {"bridges", "parameters"},  # public functions for another framework
+    "bridges": {"functions", "estimators", "checks", "parameters"},
     "entropic": {"functions"},  # public names of their own for what stands there
     "metrics": {"functions"},
     "warm_up": {
@@ -82,6 +85,7 @@ NARROWER = {
 }
 # The rooms that know scikit-learn's manners.
 UPPER_ROOMS = {"plotting", "functions", "estimators", "results", "checks", "entropic"}
+UPPER_ROOMS |= {"torch", "bridges"}
 
 # What of scikit-learn a module of the others may use.
 SKLEARN_BELOW = {
@@ -97,6 +101,8 @@ WARNING_MODULES = {"skgmmot.kernels.compilation"}
 
 COVARIANCE_TYPES = {"full", "tied", "diag", "spherical"}
 NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib"}
+# Frameworks, which one public module and its bridges import, and nobody imports those.
+FRAMEWORKS = {"torch"}
 LONGEST_MODULE = 400
 
 
@@ -143,6 +149,13 @@ def sklearn_is_allowed(importer, module, name):
     return name in SKLEARN_BELOW.get(importer, {}).get(module, ())
 
 
+def bridges_to(importer, framework):
+    """Whether a module is of those that may import a framework."""
+    return importer == f"skgmmot.{framework}" or importer.startswith(
+        f"skgmmot.bridges.{framework}_"
+    )
+
+
 def import_offences(source, importer, *, is_package=False):
     """Imports in a module's source that the house forbids, a sentence each."""
     package = importer if is_package else importer.rpartition(".")[0]
@@ -161,6 +174,8 @@ def import_offences(source, importer, *, is_package=False):
                 offences.append(f"{where}: {room} may not import {module}")
         if top == "sklearn" and not sklearn_is_allowed(importer, module, name):
             offences.append(f"{where}: {name or module} of scikit-learn belongs to the estimators")
+        if top in FRAMEWORKS and not bridges_to(importer, top):
+            offences.append(f"{where}: {top} belongs to skgmmot.{top} and its bridges")
         if top in NEVER_AT_MODULE_LEVEL and at_module_level:
             offences.append(f"{where}: import {top} inside the function that needs it")
     return offences
@@ -224,6 +239,9 @@ def test_module_is_short_and_free_of_assert(module):
 @pytest.mark.parametrize(
     "importer, source, complaint",
     [
+        ("skgmmot.functions.layer", "import torch", "belongs to skgmmot.torch"),
+        ("skgmmot.bridges.jax_fit", "from torch import nn", "belongs to skgmmot.torch"),
+        ("skgmmot.functions.flow", "from ..torch import fit_mixture", "may not import torch"),
         ("skgmmot.kernels.blocks", "from skgmmot.parameters import x", "may not import parameters"),
         ("skgmmot.samples.cpu", "from ..parameters import x", "may not import parameters"),
         ("skgmmot.parameters", "from . import em", "may not import em"),
@@ -266,6 +284,7 @@ def test_import_reader_sees_an_offence(importer, source, complaint):
 @pytest.mark.parametrize(
     "importer, source",
     [
+        ("skgmmot.bridges.torch_fit", "import torch\nfrom ..functions.layer import layer_of"),
         ("skgmmot.kernels.blocks", "import numba\nfrom .elementary import exp"),
         ("skgmmot.em.em_map", "from ..samples import samples_of\nfrom . import path"),
         ("skgmmot.em.adjoints", "from skgmmot.parameters import MixtureParameters"),
@@ -333,7 +352,7 @@ def mirrors_a_module(test, modules):
 
 
 def test_test_files_mirror_the_package():
-    free = {"peers", "benchmarks", "properties", "examples"}
+    free = {"peers", "benchmarks", "properties", "examples", "bridges"}
     free |= {Path(__file__).name, "test_distribution.py", "test_documentation.py", "test_hints.py"}
     tests = [path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")]
     mirroring = [test for test in tests if test.parts[0] not in free]
@@ -359,7 +378,11 @@ def docstring_offences(docstring):
     return offences
 
 
-PUBLIC_ROOMS = skgmmot, skgmmot.metrics, skgmmot.plotting
+PUBLIC_ROOMS = [skgmmot, skgmmot.metrics, skgmmot.plotting]
+if importlib.util.find_spec("torch"):
+    import skgmmot.torch
+
+    PUBLIC_ROOMS.append(skgmmot.torch)
 PUBLIC = [(room, name) for room in PUBLIC_ROOMS for name in room.__all__]
 
 

@@ -83,3 +83,38 @@ class Path:
             step = self._kept[t] if self._stride == 1 else em_map.step(theta)
             yield step
             theta = step.parameters
+
+
+class PathAgain(Path):
+    """The path of plain steps that were not kept: made again when a derivative asks for it.
+
+    Parameters
+    ----------
+    start : MixtureParameters, θ_0; after another path the end of that
+    length : int, number of steps
+    temperature, before
+        As in `Path`.
+    """
+
+    def __init__(self, start, length, *, temperature=None, before=None):
+        super().__init__(start, temperature=temperature, before=before)
+        self.length = length
+        self._made = False
+
+    def stages(self, em_map):
+        """As of `Path`; the steps are made now."""
+        stages = super().stages(em_map)
+        if not self._made:
+            if self.before is not None:
+                self.start = self.before.end
+            self._make(stages[-1][0])
+        return stages
+
+    def _make(self, em_map):
+        theta, n_steps = self.start, self.length
+        self.length = 0
+        for _ in range(n_steps):
+            step = em_map.step(theta)
+            self.append(step)
+            theta = step.parameters
+        self._made = True

@@ -45,6 +45,7 @@ ROOMS = (
     "functions",
     "results",
     "plotting",
+    "bridges",
     "shared",
 )
 SCRATCH = Path(tempfile.gettempdir()) / f"skgmmot-mutants-{getattr(os, 'getuid', int)()}"

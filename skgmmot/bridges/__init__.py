@@ -1,0 +1,1 @@
+"""What carries the layers of `functions` into other frameworks."""

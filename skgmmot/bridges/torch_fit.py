@@ -1,0 +1,289 @@
+"""A fit as a function of PyTorch's autograd, and as an operator that it can compile.
+
+Eager code calls `Fit`, which has both modes of derivatives. A compiled graph calls the operator
+``skgmmot::fit_mixture``, of which the compiler knows the shapes, and which has reverse mode alone.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..functions.layer import MixtureLayer, layer_of
+from .torch_tensors import (
+    Derivative,
+    array_of,
+    as_array,
+    each_set,
+    each_set_of,
+    eagerly,
+    is_differentiated,
+    is_traced,
+    refuse_second,
+    signed,
+    tensor_of,
+    warn_user,
+)
+
+
+class Kept:
+    """What a fit leaves for its derivatives beside tensors: steps that need not be made again."""
+
+    def __init__(self):
+        self.fitted = self.record = None
+
+    def of(self, record):
+        """The fitted estimator, if it is that of a record."""
+        same = self.record is not None and self.record.data_ptr() == record.data_ptr()
+        return self.fitted if same else None
+
+
+@eagerly
+def _fit(X, sample_weight, initial, layer):
+    """Weights, means, covariances and the record, and the fitted estimator."""
+    initial = None if initial[0] is None else tuple(map(array_of, initial))
+    fit = layer.fit(array_of(X), array_of(sample_weight), initial)
+    warn_user(fit.complaints)
+    parts = (tensor_of(part, X.dtype) for part in fit.parameters)
+    return (*parts, torch.from_numpy(fit.record)), fit.fitted
+
+
+@eagerly
+def _vjp(record, X, sample_weight, bars, wanted, layer, fitted=None):
+    """Cotangents of X, of the weights and of the initial parts, empty of what there is none."""
+    found = layer.vjp(
+        record.numpy(),
+        array_of(X),
+        array_of(sample_weight),
+        tuple(map(array_of, bars)),
+        wrt_weight=any(wanted),
+        fitted=fitted,
+    )
+    warn_user(found.complaints)
+    initial = found.initial or (None, None, None)
+    others = (
+        tensor_of(bar, X.dtype) if want and bar is not None else X.new_empty(0)
+        for bar, want in zip((found.sample_weight, *initial), wanted, strict=True)
+    )
+    return tensor_of(found.data, X.dtype), *others
+
+
+@eagerly
+def _jvp(record, X, sample_weight, dots, layer, fitted=None):
+    """Tangents of the weights, means and covariances."""
+    X_dot, weight_dot, *initial_dot = map(array_of, dots)
+    if all(dot is None for dot in initial_dot):
+        initial_dot = None
+    tangent, complaints = layer.jvp(
+        record.numpy(),
+        array_of(X),
+        array_of(sample_weight),
+        X_dot,
+        weight_dot,
+        initial_dot,
+        fitted=fitted,
+    )
+    warn_user(complaints)
+    return tuple(tensor_of(part, X.dtype) for part in tangent)
+
+
+def _dtypes(tensors):
+    return [None if tensor is None else tensor.dtype for tensor in tensors]
+
+
+def _in_dtypes(bars, dtypes):
+    """Cotangents in the dtypes of their inputs, None for those that are empty."""
+    return tuple(
+        bar.to(dtype) if bar.numel() else None for bar, dtype in zip(bars, dtypes, strict=True)
+    )
+
+
+class Fit(torch.autograd.Function):
+    """(X, sample_weight, three initial parts, layer, kept) → (weights, means, covariances, record).
+
+    The sample weights and the initial parts are None where not given.
+    """
+
+    @signed
+    def forward(X, sample_weight, w0, m0, c0, layer, kept):
+        if is_traced():
+            return fit_operator(X, sample_weight, w0, m0, c0, layer.text)
+        outputs, kept.fitted = _fit(X, sample_weight, (w0, m0, c0), layer)
+        kept.record = outputs[3].detach()
+        return outputs
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.layer, ctx.kept = inputs
+        ctx.dtypes = _dtypes(tensors)
+        ctx.mark_non_differentiable(output[3])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[3], *tensors[:2])
+        ctx.save_for_forward(output[3], *tensors[:2])
+
+    @staticmethod
+    def backward(ctx, *bars):
+        wanted = list(ctx.needs_input_grad[1:5])
+        found = FitVjp.of(*ctx.saved_tensors, *bars[:3], wanted, ctx.layer, ctx.kept)
+        return *_in_dtypes(found, ctx.dtypes), None, None
+
+    @staticmethod
+    def jvp(ctx, *dots):
+        return *FitJvp.apply(*ctx.saved_tensors, *dots[:5], ctx.layer, ctx.kept), None
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        return each_set(lambda *of_one: Fit.apply(*of_one[:-1], Kept()), info, in_dims, args)
+
+
+class FitVjp(Derivative):
+    """(record, X, sample_weight, three cotangents, wanted, layer, kept) → those of all inputs.
+
+    ``wanted`` tells whether those of the sample weights and of the initial parts are; what is not,
+    or plays no part in the mode, is empty.
+    """
+
+    @signed
+    def forward(record, X, sample_weight, w_bar, m_bar, c_bar, wanted, layer, kept):
+        bars = w_bar, m_bar, c_bar
+        if is_traced():
+            return fit_vjp_operator(record, X, sample_weight, *bars, wanted, layer.text)
+        return _vjp(record, X, sample_weight, bars, wanted, layer, kept.of(record))
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        return each_set(FitVjp.apply, info, in_dims, args)
+
+
+class FitJvp(Derivative):
+    """(record, X, sample_weight, tangents of the five inputs, layer, kept) → the three tangents."""
+
+    @signed
+    def forward(record, X, sample_weight, X_dot, weight_dot, w0_dot, m0_dot, c0_dot, layer, kept):
+        dots = X_dot, weight_dot, w0_dot, m0_dot, c0_dot
+        if is_traced():
+            return fit_jvp_operator(record, X, sample_weight, *dots, layer.text)
+        return _jvp(record, X, sample_weight, dots, layer, kept.of(record))
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        return each_set(FitJvp.apply, info, in_dims, args)
+
+
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]
+Bars = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.library.custom_op("skgmmot::fit_mixture", mutates_args=())
+def fit_operator(
+    X: Tensor,
+    sample_weight: Tensor | None,
+    w0: Tensor | None,
+    m0: Tensor | None,
+    c0: Tensor | None,
+    layer: str,
+) -> Parts:
+    """`Fit` as an operator; ``layer`` is the text of a `MixtureLayer`."""
+    return _fit(X, sample_weight, (w0, m0, c0), layer_of_text(layer))[0]
+
+
+@torch.library.custom_op("skgmmot::fit_mixture_vjp", mutates_args=())
+def fit_vjp_operator(
+    record: Tensor,
+    X: Tensor,
+    sample_weight: Tensor | None,
+    w_bar: Tensor | None,
+    m_bar: Tensor | None,
+    c_bar: Tensor | None,
+    wanted: list[bool],
+    layer: str,
+) -> Bars:
+    """`FitVjp` as an operator."""
+    bars = w_bar, m_bar, c_bar
+    return _vjp(record, X, sample_weight, bars, wanted, layer_of_text(layer))
+
+
+@torch.library.custom_op("skgmmot::fit_mixture_jvp", mutates_args=())
+def fit_jvp_operator(
+    record: Tensor,
+    X: Tensor,
+    sample_weight: Tensor | None,
+    X_dot: Tensor | None,
+    weight_dot: Tensor | None,
+    w0_dot: Tensor | None,
+    m0_dot: Tensor | None,
+    c0_dot: Tensor | None,
+    layer: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`FitJvp` as an operator."""
+    dots = X_dot, weight_dot, w0_dot, m0_dot, c0_dot
+    return _jvp(record, X, sample_weight, dots, layer_of_text(layer))
+
+
+@fit_operator.register_fake
+def _(X, sample_weight, w0, m0, c0, layer):
+    layer, n_features = layer_of_text(layer), X.shape[1]
+    parts = (X.new_empty(shape) for shape in layer.shapes(n_features))
+    return *parts, X.new_empty(layer.record_size(n_features), dtype=torch.float64)
+
+
+@fit_vjp_operator.register_fake
+def _(record, X, sample_weight, w_bar, m_bar, c_bar, wanted, layer):
+    layer = layer_of_text(layer)
+    shapes = [X.shape[:1], *layer.shapes(X.shape[1])]
+    if not layer.has_initial_derivative:
+        wanted = [wanted[0], False, False, False]
+    others = (
+        X.new_empty(shape if want else (0,)) for shape, want in zip(shapes, wanted, strict=True)
+    )
+    return X.new_empty(X.shape), *others
+
+
+@fit_jvp_operator.register_fake
+def _(record, X, *args):
+    return tuple(X.new_empty(shape) for shape in layer_of_text(args[-1]).shapes(X.shape[1]))
+
+
+def _setup(ctx, inputs, output):
+    *tensors, ctx.layer = inputs
+    ctx.dtypes = _dtypes(tensors)
+    ctx.save_for_backward(output[3], *tensors[:2])
+
+
+def _backward(ctx, w_bar, m_bar, c_bar, _):
+    wanted = list(ctx.needs_input_grad[1:5])
+    found = fit_vjp_operator(*ctx.saved_tensors, w_bar, m_bar, c_bar, wanted, ctx.layer)
+    return *_in_dtypes(found, ctx.dtypes), None
+
+
+fit_operator.register_autograd(_backward, setup_context=_setup)
+fit_vjp_operator.register_autograd(refuse_second)
+fit_jvp_operator.register_autograd(refuse_second)
+
+
+for _operator in (fit_operator, fit_vjp_operator, fit_jvp_operator):
+    _operator.register_vmap(each_set_of(_operator))
+
+
+@lru_cache(maxsize=256)
+def layer_of_text(text):
+    """The layer that wrote a text."""
+    return MixtureLayer(text)
+
+
+@torch.compiler.assume_constant_result
+def layer_text(**options):
+    """The text of a `MixtureLayer`; a constant for the compiler."""
+    return layer_of(**{name: as_array(value) for name, value in options.items()}).text
+
+
+def fitted(X, sample_weight, start, text):
+    """Weights, means and covariances; ``start`` are the three initial parts, or None for each."""
+    if torch.compiler.is_compiling() and not is_differentiated():
+        return fit_operator(X, sample_weight, *start, text)[:3]
+    return _eager(X, sample_weight, start, text)  # also where an operator has no derivative
+
+
+@eagerly
+def _eager(X, sample_weight, start, text):
+    return Fit.apply(X, sample_weight, *start, layer_of_text(text), Kept())[:3]

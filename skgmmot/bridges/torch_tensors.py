@@ -1,0 +1,220 @@
+"""Tensors of PyTorch as arrays and back, and what all our functions of its autograd share."""
+
+import inspect
+import os
+import sys
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..checks import as_parameters
+from ..estimators.state import warn_of
+from ..parameters import MixtureParameters
+
+PARTS = ("weights", "means", "covariances")
+FLOATS = (torch.float32, torch.float64)
+# Frames of ours, of PyTorch, and of what it compiles, are no lines of a user.
+_NOT_OF_USERS = (
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+    os.path.dirname(torch.__file__) + os.sep,
+    "<eval_with_key>",
+    "<string>",
+)
+SECOND_DERIVATIVE = (
+    "skgmmot.torch has first derivatives alone. A second one was asked for, by the derivative of a "
+    "gradient that create_graph=True or torch.func made. Detach that gradient, or differentiate "
+    "it by finite differences."
+)
+_NOT_COMPILED = (
+    "skgmmot.torch: what torch.func.grad, jvp and the like, or forward mode, differentiate inside "
+    "a compiled function is not compiled. Compile the function that they differentiate, not the "
+    "one that calls them, or leave fullgraph=True out."
+)
+eagerly = partial(torch.compiler.disable, reason=_NOT_COMPILED)
+
+
+def checked_tensor(tensor, name, n_dims):
+    """Refuse what is no dense tensor of real floating-point numbers on the CPU."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor; got {type(tensor).__name__}. Pass "
+            "torch.as_tensor(...), or take the functions of skgmmot itself."
+        )
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be dense; got {tensor.layout}. Pass {name}.to_dense().")
+    if tensor.dtype not in FLOATS:
+        raise ValueError(
+            f"{name} must be float32 or float64; got {tensor.dtype}. Pass "
+            + (f"{name}.real." if tensor.dtype.is_complex else f"{name}.to(torch.float32).")
+        )
+    if tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is on {tensor.device}, and mixtures are fitted and compared on the CPU. Pass "
+            f"{name}.cpu(), and take what comes back to the device by .to({name}.device)."
+        )
+    if n_dims is not None and tensor.dim() != n_dims:
+        raise ValueError(
+            f"{name} must have {n_dims} dimensions; got the shape {tuple(tensor.shape)}. "
+            "torch.func.vmap goes over further ones."
+        )
+
+
+def checked_inputs(X, sample_weight, initial, n_components):
+    """The three initial parts, or None for each."""
+    checked_tensor(X, "X", 2)
+    if sample_weight is not None:
+        checked_tensor(sample_weight, "sample_weight", 1)
+    if initial is None:
+        return None, None, None
+    start = checked_triple(initial, "initial")
+    if n_components not in (None, start[0].shape[0]):
+        raise ValueError(
+            f"n_components is {n_components}, and initial has {start[0].shape[0]} components. "
+            "Let them agree, or leave n_components out."
+        )
+    return start
+
+
+def checked_triple(mixture, name):
+    """The three tensors of a mixture."""
+    if not consists_of_tensors(mixture):
+        raise TypeError(f"{name} must be a tuple of tensors (weights, means, covariances).")
+    parts = tuple(mixture)
+    for part, part_name, n_dims in zip(parts, PARTS, (1, 2, None), strict=True):
+        checked_tensor(part, f"{name}: the {part_name}", n_dims)
+    return parts
+
+
+def consists_of_tensors(mixture):
+    """Whether a mixture is three tensors."""
+    return isinstance(mixture, (tuple, list, MixtureParameters)) and all(
+        isinstance(part, torch.Tensor) for part in mixture
+    )
+
+
+def read_pair(a, b):
+    """The tensors of two mixtures, their covariance types where they tell them, and a dtype.
+
+    It is that of those which the user gave as tensors.
+    """
+    parts, types, dtypes = [], [], []
+    for mixture, name in (a, "a"), (b, "b"):
+        if consists_of_tensors(mixture):
+            types.append(getattr(mixture, "covariance_type", None))
+            parts += checked_triple(mixture, name)
+            dtypes += [part.dtype for part in parts[-3:]]
+        else:
+            constant = constant_mixture(mixture, name)
+            types.append(constant.covariance_type)
+            parts += constant
+    if not dtypes:
+        raise TypeError(
+            "a or b must consist of tensors, and neither does. For arrays and estimators there is "
+            "skgmmot.mixture_wasserstein."
+        )
+    return parts, tuple(types), torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def constant_mixture(mixture, name):
+    """`MixtureParameters` of tensors to which no gradient flows."""
+    if consists_of_tensors(mixture):
+        kind = getattr(mixture, "covariance_type", None)
+        mixture = MixtureParameters(*map(array_of, checked_triple(mixture, name)), kind)
+    parameters = as_parameters(mixture, name)
+    return MixtureParameters(*map(torch.from_numpy, parameters), parameters.covariance_type)
+
+
+def array_of(tensor):
+    """An array that shares the memory of a tensor; None of None."""
+    return None if tensor is None else tensor.detach().resolve_neg().numpy()
+
+
+def as_array(option):
+    """An option, of NumPy where it is a tensor."""
+    return array_of(option.cpu()) if isinstance(option, torch.Tensor) else option
+
+
+def tensor_of(array, dtype):
+    """A tensor with memory of its own."""
+    return torch.from_numpy(np.array(array)).to(dtype)
+
+
+def is_traced():
+    """Whether operations are recorded or run on shapes alone, so that arrays would tell nothing."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+@torch.compiler.assume_constant_result
+def is_differentiated():
+    """Whether `torch.func` or forward mode differentiates what runs now.
+
+    The compiler asks when it traces, and asks again where this has changed.
+    """
+    if torch.autograd.forward_ad._current_level >= 0:
+        return True
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    return any(level.key() != torch._C._functorch.TransformType.Vmap for level in levels)
+
+
+def warn_user(complaints):
+    """Warn of each, at the line of the user, however deep in PyTorch this is called."""
+    if not complaints:
+        return
+    frame, level = sys._getframe(1), 3  # of warn_of, this, its caller
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_OF_USERS):
+        frame, level = frame.f_back, level + 1
+    warn_of(complaints, stacklevel=level)
+
+
+def each_set(function, info, in_dims, args):
+    """The vmap of a function, one set after the other: outputs with a first axis for the sets."""
+    if not info.batch_size:
+        raise ValueError("vmap of skgmmot.torch: there must be at least one set; got none.")
+    outputs = []
+    for i in range(info.batch_size):
+        of_one = (
+            arg.select(dim, i) if isinstance(arg, torch.Tensor) and dim is not None else arg
+            for arg, dim in zip(args, in_dims, strict=True)
+        )
+        outputs.append(function(*of_one))
+    if isinstance(outputs[0], torch.Tensor):
+        return torch.stack(outputs), 0
+    return tuple(map(torch.stack, zip(*outputs, strict=True))), (0,) * len(outputs[0])
+
+
+def each_set_of(operator):
+    """The vmap of an operator."""
+    return lambda info, in_dims, *args: each_set(operator, info, in_dims, args)
+
+
+def refuse_second(ctx, *_):
+    """The derivative of a derivative."""
+    raise NotImplementedError(SECOND_DERIVATIVE)
+
+
+def signed(forward):
+    """A function that remembers its signature, which PyTorch looks up in every call."""
+    forward.__signature__ = inspect.signature(forward)
+    return staticmethod(forward)
+
+
+class Derivative(torch.autograd.Function):
+    """A derivative, which has none itself: an error is better than a wrong number."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.set_materialize_grads(False)
+
+    backward = jvp = staticmethod(refuse_second)
+
+    @classmethod
+    def of(cls, *args):
+        """`apply`, but where nobody could ask for a derivative: without a node in the graph."""
+        if (
+            torch.is_grad_enabled()
+            or torch._C._are_functorch_transforms_active()
+            or torch.autograd.forward_ad._current_level >= 0
+        ):
+            return cls.apply(*args)
+        return cls.forward(*args)

@@ -1,0 +1,233 @@
+"""MW2 as a function of PyTorch's autograd, and as an operator that it can compile."""
+
+import torch
+from torch import Tensor
+
+from ..functions.transport_layer import TransportLayer
+from .torch_tensors import (
+    Derivative,
+    array_of,
+    each_set,
+    each_set_of,
+    eagerly,
+    is_differentiated,
+    is_traced,
+    refuse_second,
+    signed,
+    tensor_of,
+    warn_user,
+)
+
+
+@eagerly
+def _value(parts, layer):
+    arrays = tuple(map(array_of, parts))
+    value, transport, complaints = layer.value(arrays[:3], arrays[3:])
+    warn_user(complaints)
+    return tensor_of(value, _dtype(parts)), transport
+
+
+@eagerly
+def _vjp(value_bar, parts, layer, transport=None, wanted=(True, True)):
+    """Cotangents of the parts, empty for a mixture of which none is wanted."""
+    arrays = tuple(map(array_of, parts))
+    bars = layer.vjp(arrays[:3], arrays[3:], value_bar.item(), transport, wanted=wanted)
+    bars = [*(bars[0] or 3 * [None]), *(bars[1] or 3 * [None])]
+    return tuple(
+        part.new_empty(0) if bar is None else tensor_of(bar, part.dtype)
+        for bar, part in zip(bars, parts, strict=True)
+    )
+
+
+def _dtype(parts):
+    """float32 if all parts are."""
+    return torch.promote_types(
+        torch.promote_types(parts[0].dtype, parts[1].dtype),
+        torch.promote_types(parts[3].dtype, parts[4].dtype),
+    )
+
+
+@eagerly
+def _jvp(tensors, layer, transport=None):
+    arrays = tuple(map(array_of, tensors))
+    a, b, a_dot, b_dot = arrays[:3], arrays[3:6], arrays[6:9], arrays[9:]
+    return tensor_of(layer.jvp(a, b, a_dot, b_dot, transport), _dtype(tensors))
+
+
+class Solved:
+    """What a value leaves for its derivatives: the plan, if they are asked of the same mixtures."""
+
+    def __init__(self):
+        self.transport, self.places = None, None
+
+    def of(self, parts):
+        """The `MixtureTransport`, if it is that of these parts."""
+        return self.transport if self.places == [part.data_ptr() for part in parts] else None
+
+
+class Transport(torch.autograd.Function):
+    """(weights, means, covariances of a, of b, layer, solved) → value."""
+
+    @signed
+    def forward(*args):
+        *parts, layer, solved = args
+        if is_traced():
+            return transport_operator(*parts, layer.text)
+        value, solved.transport = _value(parts, layer)
+        solved.places = [part.data_ptr() for part in parts]
+        return value
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *parts, ctx.layer, ctx.solved = inputs
+        ctx.save_for_backward(*parts)
+        ctx.save_for_forward(*parts)
+
+    @staticmethod
+    def backward(ctx, value_bar):
+        needed = ctx.needs_input_grad
+        wanted = [any(needed[:3]), any(needed[3:6])]
+        bars = TransportVjp.of(value_bar, *ctx.saved_tensors, ctx.layer, ctx.solved, wanted)
+        return *(bar if bar.numel() else None for bar in bars), None, None
+
+    @staticmethod
+    def jvp(ctx, *dots):
+        return TransportJvp.apply(*ctx.saved_tensors, *dots[:6], ctx.layer, ctx.solved)
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        return each_set(
+            lambda *of_one: Transport.apply(*of_one[:-1], Solved()), info, in_dims, args
+        )
+
+
+class TransportVjp(Derivative):
+    """(cotangent of the value, six parts, layer, solved, wanted) → cotangents of the parts."""
+
+    @signed
+    def forward(value_bar, *args):
+        *parts, layer, solved, wanted = args
+        if is_traced():
+            return transport_vjp_operator(value_bar, *parts, wanted, layer.text)
+        return _vjp(value_bar, parts, layer, solved.of(parts), wanted)
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        return each_set(TransportVjp.apply, info, in_dims, args)
+
+
+class TransportJvp(Derivative):
+    """(six parts, their tangents, layer, solved) → tangent of the value."""
+
+    @signed
+    def forward(*args):
+        *tensors, layer, solved = args
+        if is_traced():
+            return transport_jvp_operator(*tensors, layer.text)
+        return _jvp(tensors, layer, solved.of(tensors[:6]))
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        return each_set(TransportJvp.apply, info, in_dims, args)
+
+
+Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.library.custom_op("skgmmot::mixture_wasserstein", mutates_args=())
+def transport_operator(
+    w: Tensor, m: Tensor, c: Tensor, w1: Tensor, m1: Tensor, c1: Tensor, layer: str
+) -> Tensor:
+    """`Transport` as an operator; ``layer`` is the text of a `TransportLayer`."""
+    return _value((w, m, c, w1, m1, c1), TransportLayer.read(layer))[0]
+
+
+@torch.library.custom_op("skgmmot::mixture_wasserstein_vjp", mutates_args=())
+def transport_vjp_operator(
+    value_bar: Tensor,
+    w: Tensor,
+    m: Tensor,
+    c: Tensor,
+    w1: Tensor,
+    m1: Tensor,
+    c1: Tensor,
+    wanted: list[bool],
+    layer: str,
+) -> Parts:
+    """`TransportVjp` as an operator."""
+    parts = w, m, c, w1, m1, c1
+    return _vjp(value_bar, parts, TransportLayer.read(layer), wanted=wanted)
+
+
+@torch.library.custom_op("skgmmot::mixture_wasserstein_jvp", mutates_args=())
+def transport_jvp_operator(
+    w: Tensor,
+    m: Tensor,
+    c: Tensor,
+    w1: Tensor,
+    m1: Tensor,
+    c1: Tensor,
+    w_dot: Tensor | None,
+    m_dot: Tensor | None,
+    c_dot: Tensor | None,
+    w1_dot: Tensor | None,
+    m1_dot: Tensor | None,
+    c1_dot: Tensor | None,
+    layer: str,
+) -> Tensor:
+    """`TransportJvp` as an operator."""
+    dots = w_dot, m_dot, c_dot, w1_dot, m1_dot, c1_dot
+    return _jvp((w, m, c, w1, m1, c1, *dots), TransportLayer.read(layer))
+
+
+@transport_operator.register_fake
+@transport_jvp_operator.register_fake
+def _(*args):
+    return args[0].new_empty((), dtype=_dtype(args))
+
+
+@transport_vjp_operator.register_fake
+def _(value_bar, *args):
+    *parts, wanted, _ = args
+    wanted = [wanted[0]] * 3 + [wanted[1]] * 3
+    return tuple(
+        part.new_empty(part.shape if want else (0,))
+        for part, want in zip(parts, wanted, strict=True)
+    )
+
+
+def _setup(ctx, inputs, output):
+    *parts, ctx.layer = inputs
+    ctx.save_for_backward(*parts)
+
+
+def _backward(ctx, value_bar):
+    needed = ctx.needs_input_grad
+    wanted = [any(needed[:3]), any(needed[3:6])]
+    bars = transport_vjp_operator(value_bar, *ctx.saved_tensors, wanted, ctx.layer)
+    return *(bar if bar.numel() else None for bar in bars), None
+
+
+transport_operator.register_autograd(_backward, setup_context=_setup)
+transport_vjp_operator.register_autograd(refuse_second)
+transport_jvp_operator.register_autograd(refuse_second)
+for _operator in (transport_operator, transport_vjp_operator, transport_jvp_operator):
+    _operator.register_vmap(each_set_of(_operator))
+
+
+@torch.compiler.assume_constant_result
+def transport_text(**options):
+    """The text of a `TransportLayer`; a constant for the compiler."""
+    return TransportLayer.of(**options).text
+
+
+def distance(parts, text):
+    """The value between two mixtures, of three tensors each, and the text of a layer."""
+    if torch.compiler.is_compiling() and not is_differentiated():
+        return transport_operator(*parts, text)
+    return _eager(parts, text)  # also where an operator has no derivative
+
+
+@eagerly
+def _eager(parts, text):
+    return Transport.apply(*parts, TransportLayer.read(text), Solved())

@@ -1,0 +1,92 @@
+"""Mutants of the layers, and of what carries them into other frameworks."""
+
+MUTANTS = {
+    "functions/layer.py": [
+        (
+            "cotangents of the initial parameters are lost",
+            "LayerCotangent(result.data, result.sample_weight, initial, complaints)",
+            "LayerCotangent(result.data, result.sample_weight, None, complaints)",
+            "functions/test_layer.py -k estimator or initial",
+        ),
+        (
+            "the path begins at its end",
+            "mixtures = record.end, record.previous, paths[0].start",
+            "mixtures = record.end, record.previous, record.end",
+            "functions/test_layer.py -k estimator",
+        ),
+        (
+            "tangents of the initial parameters are forgotten",
+            'options["initial_dot"] = MixtureParameters(*parts, em_map.family.name)',
+            'options["initial_dot"] = None',
+            "functions/test_layer.py -k transpose or partial",
+        ),
+        (
+            "arrays that differ share a layer",
+            "return value.dtype.str, value.shape, value.tobytes()",
+            "return value.dtype.str, value.shape",
+            "functions/test_layer.py -k equal",
+        ),
+    ],
+    "functions/transport_layer.py": [
+        (
+            "the distance has the gradient of its square",
+            "if not self.squared:",
+            "if self.squared is None:",
+            "functions/test_transport_layer.py",
+        ),
+    ],
+    "em/path.py": [
+        (
+            "a later temperature starts where the first did",
+            "self.start = self.before.end",
+            "self.start = self.start",
+            "functions/test_layer.py -k estimator",
+        ),
+    ],
+    "bridges/torch_tensors.py": [
+        (
+            "results share memory with the fit",
+            "torch.from_numpy(np.array(array)).to(dtype)",
+            "torch.from_numpy(np.asarray(array)).to(dtype)",
+            "bridges/test_torch.py -k memory_of_their_own",
+        ),
+        (
+            "what is differentiated is compiled, and its tangents lost",
+            "if torch.autograd.forward_ad._current_level >= 0:\n        return True",
+            "if torch.autograd.forward_ad._current_level >= 0:\n        return False",
+            "bridges/test_torch_transforms.py -k lost",
+        ),
+        (
+            "traced calls become constants",
+            "return torch._C._len_torch_dispatch_stack() > 0",
+            "return False",
+            "bridges/test_torch_transforms.py -k agree",
+        ),
+        (
+            "second derivatives are wrong numbers",
+            "torch.is_grad_enabled()\n            or",
+            "False or",
+            "bridges/test_torch_transforms.py -k second",
+        ),
+        (
+            "warnings come at a line of ours",
+            "frame, level = frame.f_back, level + 1",
+            "frame, level = frame.f_back, level",
+            "bridges/test_torch.py -k line_of_the_user",
+        ),
+    ],
+    "bridges/torch_fit.py": [
+        (
+            "every fit is the one that was kept",
+            "return self.fitted if same else None",
+            "return self.fitted",
+            "bridges/test_torch_transforms.py -k kept",
+        ),
+        (
+            "sample weights are left out",
+            "layer.fit(array_of(X), array_of(sample_weight), initial)",
+            "layer.fit(array_of(X), None, initial)",
+            "bridges/test_torch.py -k estimator",
+        ),
+    ],
+}
