@@ -27,10 +27,13 @@ Expo. Math. 37 (2019).
 """
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 
 from ..families import DIAGONAL, FULL, family_of
+from ..kernels.gaussians import small_nuclear_norms, squared_distances
+from ..numerics.packing import plain
 from ..numerics.threads import effective_n_threads, one_blas_thread, run
 from ..parameters import MixtureParameters
 
@@ -51,6 +54,10 @@ BLOCK_SIZE = 2**20
 
 # Singular values of matrices with this many numbers times d in all are worth threads.
 WORTH_THREADS = 1e6
+
+# Up to this many features nuclear norms have closed forms, of which this many are worth threads.
+SMALL = 3
+MANY_NORMS = 2000
 
 # Matrices from this many features on are worth several threads of BLAS each.
 LARGE = 256
@@ -76,40 +83,111 @@ def unit_of_length(source, target):
     return float(np.ldexp(1.0, np.frexp(extent)[1]))
 
 
+class Gaussians(NamedTuple):
+    """Components of one mixture, or of many, one after the other, as their costs need them.
+
+    means : ndarray of shape (n, d)
+    deviations : ndarray of shape (n, d), where all covariances are diagonal by type, or None
+    factors : ndarray of shape (n, d, d), square root factors, or None where deviations will do
+    squares : ndarray of shape (n,), tr Σ, where there are factors
+    determinants : ndarray of shape (n,), |det L|, where there are factors and d ≤ 3
+    """
+
+    means: np.ndarray
+    deviations: np.ndarray | None
+    factors: np.ndarray | None
+    squares: np.ndarray | None
+    determinants: np.ndarray | None
+
+    def __getitem__(self, components):
+        return Gaussians(*(None if part is None else part[components] for part in self))
+
+
+def gaussians_of(mixtures, unit=1.0, with_factors=False):
+    """The `Gaussians` of mixtures in float64; all but means in units of length, a power of two.
+
+    What is said of a component does not depend on the others. With factors in any case, or else
+    where some of the mixtures are not diagonal by type.
+    """
+    means = np.concatenate([mixture.means for mixture in mixtures])
+    deviations, factors, squares, determinants = None, None, None, None
+    parts = [standard_deviations(mixture) for mixture in mixtures]
+    if all(part is not None for part in parts):
+        deviations = np.concatenate(parts) / unit
+    if with_factors or deviations is None:
+        factors = plain(_all_factors(mixtures, means.shape) / unit)
+        squares = _squares(factors)
+        if means.shape[1] <= SMALL:
+            determinants = np.abs(np.linalg.det(factors))
+    parts = means, deviations, factors, squares, determinants
+    return Gaussians(*(None if part is None else plain(part) for part in parts))
+
+
+def _all_factors(mixtures, shape):
+    """Square root factors of mixtures; one call for many takes far less time than many."""
+    if all(family_of(mixture) is FULL for mixture in mixtures):
+        covariances = np.concatenate([mixture.covariances for mixture in mixtures])
+        means = np.broadcast_to(0.0, shape)  # for the number of features
+        return square_root_factors(MixtureParameters(None, means, covariances, "full"))
+    factors = [
+        np.broadcast_to(square_root_factors(mixture), (len(mixture.means), *2 * shape[1:]))
+        for mixture in mixtures
+    ]
+    return np.concatenate(factors)
+
+
 def gaussian_costs(source, target, unit=1.0):
     """Squared W2 distances (K, L) between the components of two mixtures in float64.
 
     With a ``unit`` of length, a power of two, the costs are in units of its square.
     """
-    between_means = source.means[:, None] - target.means
-    if unit != 1.0:
-        between_means /= unit
-    between_means = (between_means**2).sum(axis=-1)
-    deviations, target_deviations = standard_deviations(source), standard_deviations(target)
-    if deviations is not None and target_deviations is not None:  # Σ and Σ' commute
-        between_deviations = (deviations / unit)[:, None] - target_deviations / unit
-        return between_means + (between_deviations**2).sum(axis=-1)
+    both, n_source = gaussians_of((source, target), unit), len(source.means)
+    return costs_between(both[:n_source], both[n_source:], unit)
 
-    factors, target_factors = _factors_of_both(source, target)
-    if unit != 1.0:
-        factors, target_factors = factors / unit, target_factors / unit
-    traces = _squares(factors)[:, None] + _squares(target_factors)
+
+def costs_between(source, target, unit=1.0, n_threads=None):
+    """Squared W2 distances (n, m) between `Gaussians`.
+
+    Those between two of them do not depend on the others. Several threads, of as many as there are
+    for None, are taken where that pays.
+    """
+    between_means = np.empty((len(source.means), len(target.means)))
+    if unit == 1.0:
+        squared_distances(source.means, target.means, between_means)
+    else:  # far from the origin the means themselves may be beyond the range of float64
+        between = (source.means[:, None] - target.means) / unit
+        between_means = (between**2).sum(axis=-1)
+    if source.deviations is not None and target.deviations is not None:  # Σ and Σ' commute
+        between_deviations = np.empty_like(between_means)
+        squared_distances(source.deviations, target.deviations, between_deviations)
+        return between_means + between_deviations
+
+    factors, target_factors = source.factors, target.factors
+    traces = source.squares[:, None] + target.squares
     if traces.min() > SMALLEST_SQUARE and traces.max() < LARGEST_SQUARE:
-        norms = _nuclear_norms(factors, target_factors)
+        norms = _nuclear_norms(source, target, n_threads)
     else:  # ‖M‖_* is homogeneous in each of L and L'
-        factors_, exponents = reduced(factors)
-        target_factors_, target_exponents = reduced(target_factors)
-        norms = _nuclear_norms(factors_, target_factors_)
+        (source, exponents), (target, target_exponents) = map(_reduced, (source, target))
+        norms = _nuclear_norms(source, target, n_threads)
         norms = np.ldexp(norms, exponents[:, None] + target_exponents)
     costs = between_means + traces - 2 * norms
 
     rows, columns = np.nonzero(costs < NEAR * traces)
-    size = _pairs_in_a_block(source.n_features)
+    size = _pairs_in_a_block(factors.shape[-1])
     for start in range(0, len(rows), size):
         pairs = rows[start : start + size], columns[start : start + size]
-        near, target_near = _take(factors, pairs[0]), _take(target_factors, pairs[1])
+        near, target_near = factors[pairs[0]], target_factors[pairs[1]]
         costs[pairs] = between_means[pairs] + _squares(near - mapped_factors(near, target_near))
     return costs
+
+
+def _reduced(gaussians):
+    """With `reduced` factors, and exponents."""
+    factors, exponents = reduced(gaussians.factors)
+    determinants = gaussians.determinants
+    if determinants is not None:
+        determinants = np.abs(np.linalg.det(factors))
+    return gaussians._replace(factors=factors, determinants=determinants), exponents
 
 
 def reduced(factors):
@@ -179,26 +257,28 @@ def square_root_factors(mixture):
     deviations = np.sqrt(np.einsum("kaa->ka", covariances))[:, :, None]
     units = deviations if deviations.all() else np.where(deviations > 0, deviations, 1.0)
     correlations = covariances / units / _transpose(units)
+    factors, regular = _cholesky(correlations)
+    factors *= deviations
+    if not regular.all():
+        singular = ~regular
+        eigenvalues, eigenvectors = np.linalg.eigh(correlations[singular])
+        rounding = mixture.n_features * EPS * eigenvalues[:, -1:]
+        eigenvalues = np.where(eigenvalues > rounding, eigenvalues, 0.0)
+        roots = eigenvectors * np.sqrt(eigenvalues)[:, None, :]
+        factors[singular] = deviations[singular] * roots
+    return factors
+
+
+def _cholesky(matrices):
+    """Cholesky factors, and which of them are there and have no small pivot."""
     try:
-        factors = np.linalg.cholesky(correlations)
-        if np.einsum("kaa->ka", factors).min() ** 2 > SMALL_PIVOT:
-            return deviations * factors
-    except np.linalg.LinAlgError:
-        pass
-    eigenvalues, eigenvectors = np.linalg.eigh(correlations)
-    rounding = mixture.n_features * EPS * eigenvalues[:, -1:]
-    eigenvalues = np.where(eigenvalues > rounding, eigenvalues, 0.0)
-    return deviations * eigenvectors * np.sqrt(eigenvalues)[:, None, :]
-
-
-def _factors_of_both(source, target):
-    """Square root factors of two mixtures; one call for both takes half the time of two."""
-    if family_of(source) is family_of(target) is FULL:
-        covariances = np.concatenate([source.covariances, target.covariances])
-        both = MixtureParameters(None, source.means, covariances, "full")  # means: their shape
-        factors = square_root_factors(both)
-        return factors[: len(source.means)], factors[len(source.means) :]
-    return square_root_factors(source), square_root_factors(target)
+        factors = np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:  # one of them is singular: which one is not told
+        if len(matrices) == 1:
+            return np.zeros(matrices.shape), np.zeros(1, dtype=bool)
+        parts = [_cholesky(matrix[None]) for matrix in matrices]
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
+    return factors, np.einsum("kaa->ka", factors).min(axis=1) ** 2 > SMALL_PIVOT
 
 
 def standard_deviations(mixture):
@@ -209,58 +289,40 @@ def standard_deviations(mixture):
     return np.broadcast_to(np.sqrt(family.variances(mixture.covariances)), shape)
 
 
-def _nuclear_norms(factors, target_factors):
-    """‖M‖_* for every pair, of shape (K, L)."""
-    n_features = factors.shape[-1]
-    norms_of = _small_nuclear_norms if n_features <= 3 else _singular_value_sums
-    rows = max(1, _pairs_in_a_block(n_features) // len(target_factors))
-    if rows >= len(factors):
-        return norms_of(factors, target_factors)
-    norms = np.empty((len(factors), len(target_factors)))
-    for start in range(0, len(factors), rows):
-        block = slice(start, start + rows)
-        norms[block] = norms_of(factors[block], target_factors)
+def _nuclear_norms(source, target, n_threads):
+    """‖M‖_* for every pair, of shape (n, m)."""
+    d = source.factors.shape[-1]
+    norms = np.empty((len(source.factors), len(target.factors)))
+    if n_threads is None:
+        n_threads = effective_n_threads()
+    if d > SMALL:
+        rows = max(1, _pairs_in_a_block(d) // norms.shape[1])
+        for start in range(0, len(norms), rows):
+            block = slice(start, start + rows)
+            _singular_value_sums(source.factors[block], target.factors, n_threads, norms[block])
+        return norms
+
+    def task(first, last):
+        few = source[first:last]
+        small_nuclear_norms(
+            few.factors, few.determinants, target.factors, target.determinants, norms[first:last]
+        )
+
+    run(task, len(norms), n_threads if norms.size > MANY_NORMS else 1)
     return norms
 
 
-def _singular_value_sums(factors, target_factors):
-    """Nuclear norms from singular values, by threads of ours with one of BLAS each."""
-    norms = np.empty((len(factors), len(target_factors)))
-    size = norms.size * factors.shape[-1] ** 3
+def _singular_value_sums(factors, target_factors, n_threads, norms):
+    """Fill in nuclear norms from singular values, by threads of ours with one of BLAS each."""
 
     def task(first, last):
         # One small product per pair: a single large one wakes BLAS threads that slow the rest.
         products = _transpose(factors[first:last])[:, None] @ target_factors
         norms[first:last] = np.linalg.svd(products, compute_uv=False).sum(axis=-1)
 
+    size = norms.size * factors.shape[-1] ** 3
     with _few_threads(factors.shape[-1]):
-        run(task, len(factors), effective_n_threads() if size > WORTH_THREADS else 1)
-    return norms
-
-
-def _small_nuclear_norms(factors, target_factors):
-    """Nuclear norms for d = 2 and 3, from symmetric functions of the singular values s.
-
-    With N = Σ s, all terms below are non-negative and nothing cancels:
-
-    d = 2:  N² = ‖M‖² + 2 |det M|
-    d = 3:  N² = ‖M‖² + 2 Q,  Q = s₁s₂ + s₁s₃ + s₂s₃,  Q² = Σ (2 × 2 minors)² + 2 |det M| N
-
-    For d = 3 the two equations are iterated. The error shrinks by det M / (Q N) ≤ 1/9 each
-    time, so that 17 times reach double precision. det M = det L · det L' keeps its relative
-    accuracy where M is nearly singular.
-    """
-    both = np.abs(np.linalg.det(np.concatenate([factors, target_factors])))  # in one call
-    determinants = both[: len(factors), None] * both[len(factors) :]
-    M = factors.transpose(2, 0, 1)[:, None] @ target_factors.transpose(2, 1, 0)  # (d, d, K, L)
-    squares = np.einsum("abkl,abkl->kl", M, M)
-    if len(M) == 2:
-        return np.sqrt(squares + 2 * determinants)
-    minors = sum((np.cross(M[i], M[i - 1], axis=0) ** 2).sum(axis=0) for i in range(3))
-    norms = np.sqrt(squares)
-    for _ in range(17):
-        norms = np.sqrt(squares + 2 * np.sqrt(minors + 2 * determinants * norms))
-    return norms
+        run(task, len(factors), n_threads if size > WORTH_THREADS else 1)
 
 
 def nearest_rotations(factors, target_factors):

@@ -221,6 +221,7 @@ def test_pairwise_checks_the_regularization():
 
 def test_failure_to_converge_is_said(monkeypatch):
     monkeypatch.setattr(interior_point, "MAX_ITER", 1)
-    a, b = mixtures_of(3, 2)
+    rng = np.random.default_rng(3)
+    a, b = random_mixture(rng, 9, 2), random_mixture(rng, 9, 2)
     with pytest.warns(ConvergenceWarning, match="duality gap"):
         mixture_wasserstein(a, b, reg_m=0.1)

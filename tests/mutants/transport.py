@@ -9,18 +9,6 @@ MUTANTS = {
             "transport/test_bures.py -k nearly_equal",
         ),
         (
-            "nuclear norm with half the determinant",
-            "return np.sqrt(squares + 2 * determinants)",
-            "return np.sqrt(squares + determinants)",
-            "transport/test_bures.py -k nuclear",
-        ),
-        (
-            "too few iterations of the nuclear norm",
-            "for _ in range(17):",
-            "for _ in range(5):",
-            "transport/test_bures.py -k nuclear",
-        ),
-        (
             "rotation transposed",
             "return _transpose(U @ Vt)",
             "return U @ Vt",
@@ -45,9 +33,15 @@ MUTANTS = {
             "transport/test_bures.py -k singular",
         ),
         (
+            "a singular component takes the others along",
+            "        singular = ~regular",
+            "        singular = np.ones_like(regular)",
+            "transport/test_bures.py -k depend",
+        ),
+        (
             "units of the features mixed",
-            "return deviations * factors",
-            "return factors * _transpose(deviations)",
+            "    factors *= deviations\n",
+            "    factors *= _transpose(deviations)\n",
             "transport/test_bures.py -k costs",
         ),
     ],
@@ -105,6 +99,12 @@ MUTANTS = {
             "    if penalties == BALANCED:",
             "    if False:",
             "transport/test_plans_variants.py -k balanced_entropic",
+        ),
+        (
+            "plans of the kernel without proof",
+            "    if not certified:",
+            "    if False:",
+            "transport/test_plans.py -k proven",
         ),
         (
             "masses not scaled",

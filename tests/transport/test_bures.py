@@ -6,6 +6,7 @@ import ot
 import pytest
 
 from skgmmot.families import FAMILIES
+from skgmmot.kernels.gaussians import small_nuclear_norms
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
 from skgmmot.transport import bures
 from skgmmot.transport.bures import gaussian_costs, gaussian_maps, square_root_factors
@@ -168,7 +169,9 @@ def test_nuclear_norm_in_closed_form(values):
     for _ in range(20):
         Q, R, S = (random_rotation(rng, d) for _ in range(3))
         left, right = (Q * np.sqrt(values)) @ R, (Q * np.sqrt(values)) @ S  # leftᵀ right = Rᵀ D S
-        found = bures._small_nuclear_norms(left[None], right[None]).item()
+        determinants = np.abs(np.linalg.det([left, right]))[:, None]
+        found = np.empty((1, 1))
+        small_nuclear_norms(left[None], determinants[0], right[None], determinants[1], found)
         # Also where M is nearly of rank one: a determinant wrong by eps would leave 1e-8.
         np.testing.assert_allclose(found, sum(values), rtol=1e-14)
 
@@ -265,3 +268,27 @@ def test_map_refuses_a_direction_that_only_the_target_has(kind):
 def test_map_refuses_a_small_direction_as_well_as_a_large_one():
     with pytest.raises(ValueError, match="singular"):
         transport_map(np.diag([1.0, 0.0, 1.0]), np.diag([1.0, 1e-13, 1.0]))
+
+
+def mixed_list(rng, d):
+    """Mixtures of all types, two with a singular component among others."""
+    mixtures = [random_mixture(rng, K, d, kind) for K in (1, 3, 4) for kind in COVARIANCE_TYPES]
+    flat = random_mixture(rng, 3, d)
+    flat.covariances[1] = np.outer(flat.means[1], flat.means[1])
+    return [*mixtures, flat, MixtureParameters(*flat)]
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 6])
+def test_costs_do_not_depend_on_the_other_components(d):
+    """Bit by bit, whatever stands beside them."""
+    mixtures = mixed_list(np.random.default_rng(d), d)
+    everything = bures.gaussians_of(mixtures, with_factors=True)
+    starts = np.r_[0, np.cumsum([mixture.n_components for mixture in mixtures])]
+    for i, a in enumerate(mixtures):
+        for j, b in enumerate(mixtures):
+            diagonal = [bures.standard_deviations(m) is not None for m in (a, b)]
+            if i == j or (all(diagonal) and d > 1):
+                continue
+            rows, columns = slice(*starts[i : i + 2]), slice(*starts[j : j + 2])
+            all_costs = bures.costs_between(everything[rows], everything)
+            np.testing.assert_array_equal(all_costs[:, columns], gaussian_costs(a, b))

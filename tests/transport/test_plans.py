@@ -153,7 +153,7 @@ def test_inputs_are_not_written_to():
 
 def test_running_out_of_iterations_is_said(monkeypatch):
     monkeypatch.setattr(plans, "MAX_ITER", 1)
-    problem = random_problem(np.random.default_rng(0), 20, 20)
+    problem = random_problem(np.random.default_rng(0), 80, 20)
     solution = exact_plan(*problem)  # a warning, of POT's own, would be an error here
     assert solution.converged is False
     assert "numItermax reached before optimality" in solution.complaint
@@ -167,4 +167,21 @@ def test_other_failures_are_errors_with_the_words_of_pot(monkeypatch):
 
     monkeypatch.setattr(ot, "emd", emd)
     with pytest.raises(RuntimeError, match="Problem unbounded"):
-        exact_plan(*random_problem(np.random.default_rng(0), 3, 3))
+        exact_plan(*random_problem(np.random.default_rng(0), 3, 80))
+
+
+def test_plans_that_are_not_proven_are_made_by_pot(monkeypatch):
+    problem = random_problem(np.random.default_rng(0), 5, 4)
+    expected = exact_plan(*problem)
+    kernel = plans.exact_plans
+
+    def doubted(*arguments):
+        kernel(*arguments)
+        arguments[9][:] = False  # the certificates
+        arguments[10][:] = np.nan
+
+    monkeypatch.setattr(plans, "exact_plans", doubted)
+    found = exact_plan(*problem)
+    check_optimality(found, *problem)
+    np.testing.assert_allclose(found.plan, expected.plan, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(found.potentials[0], expected.potentials[0], atol=1e-14)
