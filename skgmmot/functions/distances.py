@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from ..checks import N_JOBS, as_parameters, checked_regularization
 from ..estimators.state import warn_of
-from ..parameters import MixtureLike, MixtureParameters, PenaltiesLike
+from ..numerics.threads import effective_n_threads
+from ..parameters import MixtureLike, MixtureParameters, PenaltiesLike, in_dtype
 from ..results.transport_result import transport_between
+from ..transport.many import exact_values
+from ..transport.plans import BALANCED
 from .mixture_transport import checked_transport
 from .validation import validated
 
@@ -104,8 +107,9 @@ def pairwise_mixture_wasserstein(
     squared, reg, reg_m
         As in `mixture_wasserstein`.
     n_jobs : int, default=None
-        Number of processes, by joblib. None means 1 unless in a `joblib.parallel_config`
-        context, -1 all processors. Short lists are best left to one.
+        Number of threads: None means as many as scikit-learn's own code would take, and -1 all
+        processors. With ``reg`` or ``reg_m`` it is the number of processes, by joblib, and None
+        means 1 unless in a `joblib.parallel_config` context. No number changes the result.
 
     Returns
     -------
@@ -149,13 +153,25 @@ def pairwise_mixture_wasserstein(
         np.fill_diagonal(needed, reg > 0)
     if symmetric:
         needed = np.triu(needed)
-    values, complaints = _distances(mixtures, others, np.argwhere(needed), reg, reg_m, n_jobs)
-    distances = np.zeros(needed.shape)
-    distances[needed] = values[:, int(not squared)]
+    distances, left = np.zeros(needed.shape), needed
+    if reg == 0 and reg_m == BALANCED:
+        values = _exact_values(mixtures, others, needed, effective_n_threads(n_jobs))
+        left = needed & np.isnan(values)
+        found = needed & ~left
+        distances[found] = values[found] if squared else np.sqrt(values[found])
+    values, complaints = _distances(mixtures, others, np.argwhere(left), reg, reg_m, n_jobs)
+    distances[left] = values[:, int(not squared)]
     if symmetric:
         distances.T[needed] = distances[needed]
     warn_of(complaints, stacklevel=4)  # above validate_params
     return distances
+
+
+def _exact_values(A, B, needed, n_threads):
+    """`exact_values` of mixtures of any precision."""
+    doubles = [in_dtype(mixture, np.float64) for mixture in A]
+    others = doubles if B is A else [in_dtype(mixture, np.float64) for mixture in B]
+    return exact_values(doubles, others, needed, n_threads)
 
 
 def _read(mixtures, name):

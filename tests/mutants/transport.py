@@ -1,16 +1,18 @@
 """Mutants of optimal transport between mixtures."""
 
 MUTANTS = {
-    "transport/bures.py": [
+    "transport/costs.py": [
         (
             "near Gaussians as far ones",
             "NEAR = 1e-4",
             "NEAR = 0.0",
             "transport/test_bures.py -k nearly_equal",
         ),
+    ],
+    "transport/bures.py": [
         (
             "rotation transposed",
-            "return _transpose(U @ Vt)",
+            "return transposed(U @ Vt)",
             "return U @ Vt",
             "transport/test_bures.py -k map",
         ),
@@ -41,7 +43,7 @@ MUTANTS = {
         (
             "units of the features mixed",
             "    factors *= deviations\n",
-            "    factors *= _transpose(deviations)\n",
+            "    factors *= transposed(deviations)\n",
             "transport/test_bures.py -k costs",
         ),
     ],

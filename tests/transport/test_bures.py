@@ -8,8 +8,9 @@ import pytest
 from skgmmot.families import FAMILIES
 from skgmmot.kernels.gaussians import small_nuclear_norms
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
-from skgmmot.transport import bures
-from skgmmot.transport.bures import gaussian_costs, gaussian_maps, square_root_factors
+from skgmmot.transport import costs as costs_module
+from skgmmot.transport.bures import gaussian_maps, square_root_factors, standard_deviations
+from skgmmot.transport.costs import costs_between, gaussian_costs, gaussians_of
 
 EPS = np.finfo(float).eps
 
@@ -180,7 +181,7 @@ def test_blocks_do_not_change_the_costs(monkeypatch):
     rng = np.random.default_rng(0)
     mixtures = [random_mixture(rng, 7, d) for d in (2, 3, 5)]
     whole = [gaussian_costs(m, m) for m in mixtures]
-    monkeypatch.setattr(bures, "BLOCK_SIZE", 60)
+    monkeypatch.setattr(costs_module, "BLOCK_SIZE", 60)
     for mixture, costs in zip(mixtures, whole, strict=True):
         # The same numbers in products of other shapes: equal to rounding of the traces.
         scale = np.einsum("kaa->k", mixture.covariances).max()
@@ -282,13 +283,13 @@ def mixed_list(rng, d):
 def test_costs_do_not_depend_on_the_other_components(d):
     """Bit by bit, whatever stands beside them."""
     mixtures = mixed_list(np.random.default_rng(d), d)
-    everything = bures.gaussians_of(mixtures, with_factors=True)
+    everything = gaussians_of(mixtures, with_factors=True)
     starts = np.r_[0, np.cumsum([mixture.n_components for mixture in mixtures])]
     for i, a in enumerate(mixtures):
         for j, b in enumerate(mixtures):
-            diagonal = [bures.standard_deviations(m) is not None for m in (a, b)]
+            diagonal = [standard_deviations(m) is not None for m in (a, b)]
             if i == j or (all(diagonal) and d > 1):
                 continue
             rows, columns = slice(*starts[i : i + 2]), slice(*starts[j : j + 2])
-            all_costs = bures.costs_between(everything[rows], everything)
+            all_costs = costs_between(everything[rows], everything)
             np.testing.assert_array_equal(all_costs[:, columns], gaussian_costs(a, b))
