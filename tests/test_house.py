@@ -31,7 +31,12 @@ ROOMS = {
     },
     "entropic": {"functions"},  # public names of their own for what stands there
     "metrics": {"functions"},
-    "warm_up": {"estimators", "kernels", "parameters"},  # compiles ahead, and says where
+    "warm_up": {
+        "estimators",
+        "functions",
+        "kernels",
+        "parameters",
+    },  # compiles ahead, and says where
     "functions": {
         "estimators",
         "results",

@@ -143,9 +143,7 @@ def pairwise_mixture_wasserstein(
     >>> clustering.fit(distances).labels_
     array([1, 1, 0, 0])
     """
-    mixtures = _read(A, "A")
-    others = mixtures if B is None else _read(B, "B")
-    _refuse_other_features(mixtures + others)
+    mixtures, others = checked_lists(A, B)
     reg, reg_m = checked_regularization(reg, reg_m)
     symmetric = B is None and reg_m[0] == reg_m[1]
     needed = np.ones((len(mixtures), len(others)), dtype=bool)
@@ -172,6 +170,14 @@ def _exact_values(A, B, needed, n_threads):
     doubles = [in_dtype(mixture, np.float64) for mixture in A]
     others = doubles if B is A else [in_dtype(mixture, np.float64) for mixture in B]
     return exact_values(doubles, others, needed, n_threads)
+
+
+def checked_lists(A, B):
+    """The mixtures of both lists, the same list twice if B is None."""
+    mixtures = _read(A, "A")
+    others = mixtures if B is None else _read(B, "B")
+    _refuse_other_features(mixtures + others)
+    return mixtures, others
 
 
 def _read(mixtures, name):

@@ -1,4 +1,4 @@
-"""Costs between many Gaussians: squared distances of rows, and nuclear norms of small products.
+"""Costs and maps between many Gaussians of few features.
 
 Whatever the number of rows and columns, an entry is computed by the same instructions: the costs
 between two mixtures are the same bits alone and among those of thousands.
@@ -12,6 +12,10 @@ from .compilation import inner, kernel
 
 # Of Newton's method for nuclear norms; after a step this small, as a part, the next is rounding.
 NEWTON_STEPS, SMALL_STEP = 6, 1e-8
+
+# Of Jacobi's rotations, of which about six sweeps do; columns are orthogonal to this, and squared
+# lengths of columns below the last are left to others, since their products might underflow.
+SWEEPS, ORTHOGONAL, SMALLEST_COLUMN = 40, 4 * 2.0**-52, 1e-280
 
 
 @inner
@@ -81,3 +85,106 @@ def small_nuclear_norms(factors, determinants, target_factors, target_determinan
                     break
             norm = math.sqrt(squares + 2.0 * math.sqrt(minors + 2.0 * determinant * norm))
             norms[i, j] = norm
+
+
+@inner
+def _orthogonalize(M, V):
+    """M ← M V with orthogonal columns, by Jacobi's rotations; whether that was reached.
+
+    They are U S of the singular value decomposition M = U S Vᵀ. That no product of two columns is
+    more than eps of their lengths makes U orthogonal to rounding, whatever the singular values.
+    """
+    d = len(M)
+    for a in range(d):
+        for b in range(d):
+            V[a, b] = 1.0 if a == b else 0.0
+    for _ in range(SWEEPS):
+        is_done = True
+        for p in range(d):
+            for q in range(p + 1, d):
+                left, right, product = 0.0, 0.0, 0.0
+                for a in range(d):
+                    left += M[a, p] * M[a, p]
+                    right += M[a, q] * M[a, q]
+                    product += M[a, p] * M[a, q]
+                if not min(left, right) > SMALLEST_COLUMN:
+                    return False
+                if abs(product) <= ORTHOGONAL * math.sqrt(left) * math.sqrt(right):
+                    continue
+                is_done = False
+                zeta = (right - left) / (2.0 * product)
+                tangent = 1.0 / (abs(zeta) + math.sqrt(1.0 + zeta * zeta))
+                tangent = -tangent if zeta < 0.0 else tangent
+                cosine = 1.0 / math.sqrt(1.0 + tangent * tangent)
+                sine = cosine * tangent
+                for a in range(d):
+                    x, y = M[a, p], M[a, q]
+                    M[a, p], M[a, q] = cosine * x - sine * y, sine * x + cosine * y
+                    x, y = V[a, p], V[a, q]
+                    V[a, p], V[a, q] = cosine * x - sine * y, sine * x + cosine * y
+        if is_done:
+            return True
+    return False
+
+
+@inner
+def _add_map(mass, lower, left, target_lower, right, X, Z, total):
+    """Add the symmetric part of P L' R Qᵀ L⁻¹, of rotations Q (left) and R."""
+    d = len(lower)
+    for c in range(d):
+        for a in range(d):
+            x = 0.0
+            for b in range(a + 1):
+                x += target_lower[a, b] * right[b, c]
+            Z[a, c] = x
+        for a in range(d - 1, -1, -1):  # row c of X L = Qᵀ
+            x = left[a, c]
+            for b in range(a + 1, d):
+                x -= X[c, b] * lower[b, a]
+            X[c, a] = x / lower[a, a]
+    for a in range(d):
+        for b in range(a + 1):
+            x = 0.0
+            for c in range(d):
+                x += Z[a, c] * X[c, b] + Z[b, c] * X[c, a]
+            x *= 0.5 * mass
+            total[a, b] += x
+            if b < a:
+                total[b, a] += x
+
+
+@kernel
+def add_maps(plan, factors, scales, target_factors, target_scales, sums, target_sums):
+    """Add Σ_l P_kl T_kl to (n, d, d) and Σ_k P_kl T'_lk to (m, d, d), T' the maps the other way.
+
+    T = L' V Uᵀ L⁻¹ of Lᵀ L' = U S Vᵀ, made symmetric, with Cholesky factors: regular lower
+    triangles L = scale · factor. Returns whether all maps were found, to rounding.
+    """
+    d = factors.shape[1]
+    U, V, X, Z = np.empty((d, d)), np.empty((d, d)), np.empty((d, d)), np.empty((d, d))
+    for k in range(len(factors)):
+        lower = factors[k]
+        for j in range(len(target_factors)):
+            mass = plan[k, j]
+            if mass == 0.0:
+                continue
+            target_lower = target_factors[j]
+            for a in range(d):
+                for b in range(d):
+                    x = 0.0
+                    for c in range(max(a, b), d):
+                        x += lower[c, a] * target_lower[c, b]
+                    U[a, b] = x
+            if not _orthogonalize(U, V):
+                return False
+            for b in range(d):
+                x = 0.0
+                for a in range(d):
+                    x += U[a, b] * U[a, b]
+                x = 1.0 / math.sqrt(x)
+                for a in range(d):
+                    U[a, b] *= x
+            ratio = target_scales[j] / scales[k]
+            _add_map(mass * ratio, lower, U, target_lower, V, X, Z, sums[k])
+            _add_map(mass / ratio, target_lower, V, lower, U, X, Z, target_sums[j])
+    return True

@@ -62,16 +62,17 @@ class Block(NamedTuple):
     pairs: np.ndarray
 
 
-def stacks_of(mixtures):
+def stacks_of(mixtures, with_factors=False):
     """`Stack` of the mixtures, in float64, that are diagonal by type, and of the others.
 
-    Mixtures with more components than are solved in compiled code are left out.
+    Mixtures with more components than are solved in compiled code are left out. Square root factors
+    are found where costs ask for them, or in any case.
     """
     diagonal = np.array([standard_deviations(mixture) is not None for mixture in mixtures])
     small = np.array([(mixture.weights > 0).sum() <= LARGEST_COMPILED for mixture in mixtures])
     groups = [np.flatnonzero(group & small) for group in (diagonal, ~diagonal)]
-    is_mixed = not (diagonal.all() or not diagonal.any())
-    return [_stack(mixtures, group, is_mixed) for group in groups if len(group)]
+    with_factors = with_factors or not (diagonal.all() or not diagonal.any())
+    return [_stack(mixtures, group, with_factors) for group in groups if len(group)]
 
 
 def _stack(mixtures, numbers, with_factors):
