@@ -32,8 +32,9 @@ def warm_up():
                 _use(few.astype(dtype), 2, "implicit", e_step=e_step)
                 options = {"e_step": e_step, "means_init": centers, "max_iter": 1}
                 _use(many.astype(dtype), 64, "one_step", **options)
-    pair = [(np.ones(1), np.full((1, 2), x), np.eye(2)[None]) for x in (0.0, 1.0)]
-    pairwise_mixture_wasserstein_vjp(pair, None, np.ones((2, 2)))
+    for d in (2, 4):
+        pair = [(np.ones(1), np.full((1, d), x), np.eye(d)[None]) for x in (0.0, 1.0)]
+        pairwise_mixture_wasserstein_vjp(pair, None, np.ones((2, 2)))
 
 
 def _use(X, n_components, mode, **options):

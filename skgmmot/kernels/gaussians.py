@@ -88,28 +88,24 @@ def small_nuclear_norms(factors, determinants, target_factors, target_determinan
 
 
 @inner
-def _orthogonalize(M, V):
-    """M ← M V with orthogonal columns, by Jacobi's rotations; whether that was reached.
+def _orthogonalize(columns, turned):
+    """Make columns orthogonal, by Jacobi's rotations; whether that was reached.
 
-    They are U S of the singular value decomposition M = U S Vᵀ. That no product of two columns is
-    more than eps of their lengths makes U orthogonal to rounding, whatever the singular values.
+    Both arrays have a column in each row. Those of M become those of M V = U S, of the singular
+    value decomposition M = U S Vᵀ, and those of the identity, if given, V. That no product of two
+    of them is more than eps of their lengths makes U orthogonal to rounding, whatever the S.
     """
-    d = len(M)
-    for a in range(d):
-        for b in range(d):
-            V[a, b] = 1.0 if a == b else 0.0
+    d = columns.shape[0]
     for _ in range(SWEEPS):
         is_done = True
         for p in range(d):
             for q in range(p + 1, d):
                 left, right, product = 0.0, 0.0, 0.0
                 for a in range(d):
-                    left += M[a, p] * M[a, p]
-                    right += M[a, q] * M[a, q]
-                    product += M[a, p] * M[a, q]
-                if not min(left, right) > SMALLEST_COLUMN:
-                    return False
-                if abs(product) <= ORTHOGONAL * math.sqrt(left) * math.sqrt(right):
+                    left += columns[p, a] * columns[p, a]
+                    right += columns[q, a] * columns[q, a]
+                    product += columns[p, a] * columns[q, a]
+                if not abs(product) > ORTHOGONAL * math.sqrt(left) * math.sqrt(right):
                     continue
                 is_done = False
                 zeta = (right - left) / (2.0 * product)
@@ -118,27 +114,50 @@ def _orthogonalize(M, V):
                 cosine = 1.0 / math.sqrt(1.0 + tangent * tangent)
                 sine = cosine * tangent
                 for a in range(d):
-                    x, y = M[a, p], M[a, q]
-                    M[a, p], M[a, q] = cosine * x - sine * y, sine * x + cosine * y
-                    x, y = V[a, p], V[a, q]
-                    V[a, p], V[a, q] = cosine * x - sine * y, sine * x + cosine * y
+                    x, y = columns[p, a], columns[q, a]
+                    columns[p, a], columns[q, a] = cosine * x - sine * y, sine * x + cosine * y
+                for a in range(turned.shape[1]):
+                    x, y = turned[p, a], turned[q, a]
+                    turned[p, a], turned[q, a] = cosine * x - sine * y, sine * x + cosine * y
         if is_done:
             return True
     return False
 
 
+@kernel
+def nuclear_norms(factors, target_factors, norms):
+    """Fill in ‖M‖_* (n, m), M = Lᵀ L', of few features, by rotations: NaN where they do not end."""
+    d = factors.shape[1]
+    columns, nothing = np.empty((d, d)), np.empty((d, 0))
+    for i in range(len(factors)):
+        for j in range(len(target_factors)):
+            columns[:] = 0.0
+            for c in range(d):
+                for b in range(d):
+                    x = target_factors[j, c, b]
+                    for a in range(d):
+                        columns[b, a] += x * factors[i, c, a]
+            norm = 0.0 if _orthogonalize(columns, nothing) else math.nan
+            for b in range(d):
+                square = 0.0
+                for a in range(d):
+                    square += columns[b, a] * columns[b, a]
+                norm += math.sqrt(square)
+            norms[i, j] = norm
+
+
 @inner
 def _add_map(mass, lower, left, target_lower, right, X, Z, total):
-    """Add the symmetric part of P L' R Qᵀ L⁻¹, of rotations Q (left) and R."""
+    """Add the symmetric part of P L' R Qᵀ L⁻¹, of columns of rotations Q (left) and R."""
     d = len(lower)
     for c in range(d):
         for a in range(d):
             x = 0.0
             for b in range(a + 1):
-                x += target_lower[a, b] * right[b, c]
+                x += target_lower[a, b] * right[c, b]
             Z[a, c] = x
         for a in range(d - 1, -1, -1):  # row c of X L = Qᵀ
-            x = left[a, c]
+            x = left[c, a]
             for b in range(a + 1, d):
                 x -= X[c, b] * lower[b, a]
             X[c, a] = x / lower[a, a]
@@ -169,21 +188,25 @@ def add_maps(plan, factors, scales, target_factors, target_scales, sums, target_
             if mass == 0.0:
                 continue
             target_lower = target_factors[j]
+            V[:] = 0.0
             for a in range(d):
+                V[a, a] = 1.0
                 for b in range(d):
                     x = 0.0
                     for c in range(max(a, b), d):
                         x += lower[c, a] * target_lower[c, b]
-                    U[a, b] = x
+                    U[b, a] = x
             if not _orthogonalize(U, V):
                 return False
             for b in range(d):
                 x = 0.0
                 for a in range(d):
-                    x += U[a, b] * U[a, b]
+                    x += U[b, a] * U[b, a]
+                if not x > SMALLEST_COLUMN:
+                    return False
                 x = 1.0 / math.sqrt(x)
                 for a in range(d):
-                    U[a, b] *= x
+                    U[b, a] *= x
             ratio = target_scales[j] / scales[k]
             _add_map(mass * ratio, lower, U, target_lower, V, X, Z, sums[k])
             _add_map(mass / ratio, target_lower, V, lower, U, X, Z, target_sums[j])

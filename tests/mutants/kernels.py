@@ -15,6 +15,24 @@ MUTANTS = {
             "transport/test_bures.py -k nuclear",
         ),
         (
+            "columns not quite orthogonal",
+            "SWEEPS, ORTHOGONAL, SMALLEST_COLUMN = 40, 4 * 2.0**-52, 1e-280",
+            "SWEEPS, ORTHOGONAL, SMALLEST_COLUMN = 40, 1e-4, 1e-280",
+            "transport/test_bures.py -k nuclear",
+        ),
+        (
+            "columns that underflow believed",
+            "if not x > SMALLEST_COLUMN:",
+            "if False:",
+            "functions/test_distance_gradients.py -k underflow",
+        ),
+        (
+            "map the other way not divided",
+            "_add_map(mass / ratio, target_lower",
+            "_add_map(mass * ratio, target_lower",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+        (
             "slope of the nuclear norm left out",
             "(1.0 - determinant / (Q * F))",
             "1.0",

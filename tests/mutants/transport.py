@@ -1,7 +1,90 @@
 """Mutants of optimal transport between mixtures."""
 
 MUTANTS = {
+    "transport/many.py": [
+        (
+            "components without weight in the stack",
+            "    if not live.all():",
+            "    if False:",
+            "transport/test_many.py -k single_pairs",
+        ),
+        (
+            "mixtures too large for compiled code in the stack",
+            "groups = [np.flatnonzero(group & small) for group",
+            "groups = [np.flatnonzero(group) for group",
+            "transport/test_many.py -k not_proven",
+        ),
+        (
+            "values without proof believed",
+            "            values[numbers] = found[certified]",
+            "            values[block.source.numbers[block.pairs[:, 0]],\n"
+            "                   block.target.numbers[block.pairs[:, 1]]] = found",
+            "transport/test_many.py -k without_proof",
+        ),
+        (
+            "costs out of range believed",
+            "SMALLEST_COST, LARGEST_COST = 1e-100, 1e100",
+            "SMALLEST_COST, LARGEST_COST = -1.0, np.inf",
+            "transport/test_many.py -k not_proven",
+        ),
+        (
+            "blocks without their last columns",
+            "begin, end = columns[0], columns[-1] + 1",
+            "begin, end = columns[0], max(columns[0] + 1, columns[-1])",
+            "transport/test_many.py -k blocks",
+        ),
+    ],
+    "transport/many_gradients.py": [
+        (
+            "gradients of distances as those of squares",
+            "np.divide(0.5 * given, distances,",
+            "np.divide(given, distances,",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+        (
+            "slopes in the weights not of mean zero",
+            "return potentials - np.repeat(means, sizes, axis=0)",
+            "return potentials",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+        (
+            "plans of the target not transposed",
+            "target_sums, plans.T, target_means",
+            "target_sums, plans.T * 2, target_means",
+            "functions/test_distance_gradients.py -k derivatives",
+        ),
+        (
+            "maps that were not found believed",
+            "        return _zeros(source), _zeros(target), np.zeros(len(pairs), dtype=bool)",
+            "        pass",
+            "functions/test_distance_gradients.py -k without_proof",
+        ),
+        (
+            "singular mixtures go the fast way",
+            'regular = (np.einsum("kaa->ka", factors) > 0).all(axis=1)',
+            "regular = np.ones(len(factors), dtype=bool)",
+            "functions/test_distance_gradients.py -k no_fast_way",
+        ),
+        (
+            "weights of zero go the fast way",
+            "return smooth & [mixture.weights.min() > EPS for mixture in mixtures]",
+            "return smooth",
+            "functions/test_distance_gradients.py -k no_fast_way",
+        ),
+        (
+            "factors not brought to size one",
+            "    factors, exponents = reduced(factors)\n    return factors,",
+            "    _, exponents = reduced(factors)\n    return factors,",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+    ],
     "transport/costs.py": [
+        (
+            "norms that were not found stay",
+            "np.argwhere(np.isnan(norms))",
+            "np.argwhere(np.isinf(norms))",
+            "transport/test_bures.py -k lapack",
+        ),
         (
             "near Gaussians as far ones",
             "NEAR = 1e-4",

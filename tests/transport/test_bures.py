@@ -6,7 +6,7 @@ import ot
 import pytest
 
 from skgmmot.families import FAMILIES
-from skgmmot.kernels.gaussians import small_nuclear_norms
+from skgmmot.kernels.gaussians import nuclear_norms, small_nuclear_norms
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
 from skgmmot.transport import costs as costs_module
 from skgmmot.transport.bures import gaussian_maps, square_root_factors, standard_deviations
@@ -177,9 +177,36 @@ def test_nuclear_norm_in_closed_form(values):
         np.testing.assert_allclose(found, sum(values), rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "values", [[1.0, 2.0, 3.0, 4.0], [1.0] * 5, [1.0, 1e-4, 1e-9, 0.0, 0.0, 0.0]]
+)
+def test_nuclear_norm_by_rotations(values):
+    rng = np.random.default_rng(0)
+    d = len(values)
+    for _ in range(20):
+        Q, R, S = (random_rotation(rng, d) for _ in range(3))
+        left, right = (Q * np.sqrt(values)) @ R, (Q * np.sqrt(values)) @ S
+        found = np.empty((1, 1))
+        nuclear_norms(left[None], right[None], found)
+        np.testing.assert_allclose(found.item(), sum(values), rtol=1e-14)
+
+
+def test_norms_that_rotations_do_not_find_are_left_to_lapack(monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = random_mixture(rng, 4, 5), random_mixture(rng, 3, 5)
+    expected = gaussian_costs(a, b)
+
+    def failing(factors, target_factors, norms):
+        nuclear_norms(factors, target_factors, norms)
+        norms[:, ::2] = np.nan
+
+    monkeypatch.setattr(costs_module, "nuclear_norms", failing)
+    np.testing.assert_allclose(gaussian_costs(a, b), expected, rtol=1e-13)
+
+
 def test_blocks_do_not_change_the_costs(monkeypatch):
     rng = np.random.default_rng(0)
-    mixtures = [random_mixture(rng, 7, d) for d in (2, 3, 5)]
+    mixtures = [random_mixture(rng, 7, d) for d in (2, 3, 5, 8)]
     whole = [gaussian_costs(m, m) for m in mixtures]
     monkeypatch.setattr(costs_module, "BLOCK_SIZE", 60)
     for mixture, costs in zip(mixtures, whole, strict=True):
@@ -279,7 +306,7 @@ def mixed_list(rng, d):
     return [*mixtures, flat, MixtureParameters(*flat)]
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 6])
+@pytest.mark.parametrize("d", [1, 2, 3, 6, 8])
 def test_costs_do_not_depend_on_the_other_components(d):
     """Bit by bit, whatever stands beside them."""
     mixtures = mixed_list(np.random.default_rng(d), d)

@@ -56,7 +56,7 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("d", [1, 2, 3, 5])
+@pytest.mark.parametrize("d", [1, 2, 3, 5, 8])
 def test_values_are_those_of_single_pairs_bit_by_bit(d, seed, monkeypatch):
     rng = np.random.default_rng(10 * d + seed)
     A, B = some_mixtures(rng, d), some_mixtures(rng, d, 7)
