@@ -240,6 +240,16 @@ def test_what_has_no_fast_way_takes_that_of_pairs(kind, monkeypatch):
         assert_same(side, parts)
 
 
+def test_a_singular_mixture_does_not_take_others_along(monkeypatch):
+    rng = np.random.default_rng(0)
+    A, B = mixtures_of(rng, 3, 2, ["diag"]), mixtures_of(rng, 2, 2, ["diag"])
+    A[2].covariances[:, 0] = B[1].covariances[:, 0] = 0.0
+    G = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    left = counted(monkeypatch)
+    pairwise_mixture_wasserstein_vjp(A, B, G)
+    assert len(left) == 1
+
+
 def test_many_features_take_the_way_of_pairs(monkeypatch):
     rng = np.random.default_rng(0)
     A = mixtures_of(rng, 2, 20)

@@ -63,7 +63,7 @@ MUTANTS = {
             "singular mixtures go the fast way",
             'regular = (np.einsum("kaa->ka", factors) > 0).all(axis=1)',
             "regular = np.ones(len(factors), dtype=bool)",
-            "functions/test_distance_gradients.py -k no_fast_way",
+            "functions/test_distance_gradients.py -k take_others_along",
         ),
         (
             "weights of zero go the fast way",

@@ -113,9 +113,10 @@ def test_free_transport():
     np.testing.assert_array_equal(np.r_[solution.potentials], 0)
 
 
+@pytest.mark.parametrize("n", [30, 70])  # small, and as large as POT solves
 @pytest.mark.parametrize("scale", [2.0**-600, 2.0**-40, 2.0**40, 2.0**600])
-def test_unit_of_the_costs_does_not_matter(scale):
-    weights, target_weights, costs = random_problem(np.random.default_rng(0), 30, 30)
+def test_unit_of_the_costs_does_not_matter(scale, n):
+    weights, target_weights, costs = random_problem(np.random.default_rng(0), n, n)
     plan, (u, v), *_ = exact_plan(weights, target_weights, costs)
     scaled = exact_plan(weights, target_weights, costs * scale)
     np.testing.assert_array_equal(scaled.plan, plan)
@@ -123,8 +124,9 @@ def test_unit_of_the_costs_does_not_matter(scale):
     np.testing.assert_array_equal(scaled.potentials[1], v * scale)
 
 
-def test_cost_of_a_component_without_weight_does_not_matter():
-    weights, target_weights, costs = random_problem(np.random.default_rng(0), 20, 20)
+@pytest.mark.parametrize("n", [20, 80])
+def test_cost_of_a_component_without_weight_does_not_matter(n):
+    weights, target_weights, costs = random_problem(np.random.default_rng(0), n, n)
     weights[3] = 0
     weights /= weights.sum()
     far = costs.copy()
