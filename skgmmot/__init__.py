@@ -5,6 +5,7 @@ from .em.adjoints import FitCotangent
 from .estimators.coupled import CoupledGMMFitter
 from .estimators.mixture import DifferentiableGaussianMixture
 from .functions.barycenter import mixture_barycenter
+from .functions.distance_gradients import pairwise_mixture_wasserstein_vjp
 from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
 from .functions.fit_mixtures import fit_mixtures
 from .functions.flow import MixtureFlow, mixture_flow
@@ -34,5 +35,6 @@ __all__ = [
     "mixture_transport",
     "mixture_wasserstein",
     "pairwise_mixture_wasserstein",
+    "pairwise_mixture_wasserstein_vjp",
     "semirelaxed_transport",
 ]

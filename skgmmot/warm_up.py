@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 
 from .estimators.mixture import DifferentiableGaussianMixture
+from .functions.distance_gradients import pairwise_mixture_wasserstein_vjp
 from .functions.fit_mixtures import fit_mixtures
 from .kernels.compilation import FOLDERS
 from .parameters import COVARIANCE_TYPES
@@ -33,6 +34,9 @@ def warm_up():
                 _use(few.astype(dtype), 2, "implicit", e_step=e_step)
                 options = {"e_step": e_step, "means_init": centers, "max_iter": 1}
                 _use(many.astype(dtype), 64, "one_step", **options)
+    for d in (2, 4):
+        pair = [(np.ones(1), np.full((1, d), x), np.eye(d)[None]) for x in (0.0, 1.0)]
+        pairwise_mixture_wasserstein_vjp(pair, None, np.ones((2, 2)))
 
 
 def _use(X, n_components, mode, **options):

@@ -15,8 +15,9 @@ from skgmmot import (
     mixture_transport,
     mixture_wasserstein,
     pairwise_mixture_wasserstein,
+    pairwise_mixture_wasserstein_vjp,
 )
-from skgmmot.transport import bures_barycenter, interior_point, plans
+from skgmmot.transport import bures_barycenter, interior_point, many, plans
 
 
 def mixture(seed, n_components=9):
@@ -54,6 +55,8 @@ def flow(**options):
         (lambda: mixture_wasserstein(A, B, reg_m=0.1), "duality gap"),
         (lambda: pairwise_mixture_wasserstein([A, B], reg_m=0.1), "duality gap"),
         (lambda: pairwise_mixture_wasserstein([A], [B]), "POT says"),
+        (lambda: pairwise_mixture_wasserstein_vjp([A], [B], [[1.0]]), "POT says"),
+        (lambda: pairwise_mixture_wasserstein_vjp([A], [B], [[1.0]], reg_m=0.1), "duality gap"),
         (
             lambda: mixture_barycenter([A, B], method="fixed_point", init=A, max_iter=1, tol=1.0),
             "POT says",
@@ -67,6 +70,8 @@ def test_warnings_name_the_line_that_called(monkeypatch, call, words):
     monkeypatch.setattr(interior_point, "MAX_ITER", 2)
     monkeypatch.setattr(interior_point, "MAX_NEWTON", 1)
     monkeypatch.setattr(plans, "MAX_ITER", 1)
+    for module in (plans, many):  # all problems are large ones, for POT
+        monkeypatch.setattr(module, "LARGEST_COMPILED", 0)
     monkeypatch.setattr(bures_barycenter, "MAX_ITER", 2)
     texts = told(call)
     assert len(set(texts)) == len(texts)

@@ -29,6 +29,7 @@ from skgmmot import (
     mixture_transport,
     mixture_wasserstein,
     pairwise_mixture_wasserstein,
+    pairwise_mixture_wasserstein_vjp,
 )
 from skgmmot.em.adjoints import FitCotangent
 from skgmmot.parameters import FloatArray
@@ -202,6 +203,11 @@ def test_functions() -> None:
 
     distance = typing.assert_type(mixture_wasserstein(mixture, transport.target), float)
     typing.assert_type(pairwise_mixture_wasserstein([GOAL, mixture]), NDArray[np.float64])
+    gradients, nothing = typing.assert_type(
+        pairwise_mixture_wasserstein_vjp([GOAL, mixture], None, np.ones((2, 2))),
+        tuple[list[MixtureParameters], list[MixtureParameters] | None],
+    )
+    assert len(gradients) == 2 and nothing is None
     center = typing.assert_type(mixture_barycenter([GOAL, mixture]), MixtureParameters)
     assert isinstance(distance, float) and isinstance(center, MixtureParameters)
 

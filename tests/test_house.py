@@ -68,7 +68,7 @@ ROOMS = {
     "checks": {"families", "parameters"},
     "coupling": {"em", "transport", "families", "numerics", "parameters"},
     "em": {"families", "samples", "numerics", "parameters", "reprs"},
-    "transport": {"families", "numerics", "parameters"},
+    "transport": {"families", "kernels", "numerics", "parameters"},
     "families": {"samples", "kernels", "numerics", "parameters"},
     "samples": {"kernels", "numerics"},
     "kernels": set(),
@@ -77,10 +77,15 @@ ROOMS = {
     "reprs": set(),
     "about": set(),
 }
-# Of the samples, families see only the interface; and of the kernels, small matrices.
+# Of the samples, families see only the interface; and of the kernels, small matrices. Transport
+# sees those of the size of mixtures.
 NARROWER = {
     ("families", "samples"): {"skgmmot.samples.interface"},
     ("families", "kernels"): {"skgmmot.kernels.small_matrices"},
+    ("transport", "kernels"): {
+        "skgmmot.kernels.gaussians",
+        "skgmmot.kernels.transportation",
+    },
     ("warm_up", "kernels"): {"skgmmot.kernels.compilation"},
 }
 # The rooms that know scikit-learn's manners.
@@ -260,6 +265,7 @@ def test_module_is_short_and_free_of_assert(module):
         ("skgmmot.coupling.sweeps", "from ..estimators.mixture import x", "import estimators"),
         ("skgmmot.families.full", "from ..samples.cpu import CpuSamples", "skgmmot.samples.cpu"),
         ("skgmmot.families.full", "from ..kernels.compiled import x", "skgmmot.kernels.compiled"),
+        ("skgmmot.transport.bures", "from ..kernels.blocks import x", "skgmmot.kernels.blocks"),
         ("skgmmot.samples.cpu", "from ..families import FULL", "may not import families"),
         ("skgmmot.helpers", "import math", "not in the table of rooms"),
         ("skgmmot.em.em_map", "from sklearn.utils import check_array", "belongs to the estimators"),

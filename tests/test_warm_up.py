@@ -13,8 +13,8 @@ import numpy as np
 
 import skgmmot.kernels
 from skgmmot import (
-    CoupledGMMFitter, DifferentiableGaussianMixture, fit_mixtures, mixture_flow,
-    semirelaxed_transport
+    CoupledGMMFitter, DifferentiableGaussianMixture, MixtureParameters, fit_mixtures, mixture_flow,
+    pairwise_mixture_wasserstein, pairwise_mixture_wasserstein_vjp, semirelaxed_transport,
 )
 from skgmmot.kernels.compilation import _Cache
 from skgmmot.warm_up import warm_up
@@ -60,9 +60,17 @@ for dtype in (np.float64, np.float32):
         mixture_flow(X, mixture, n_steps=2, random_state=0)
         semirelaxed_transport(X, mixture).column_sums
         for weights in (None, [weight, weight]):
-            fits = fit_mixtures([X, X + 9], 2, sample_weight=weights, covariance_type=kind)
+            fits = fit_mixtures(
+                [X, X + 9], 2, sample_weight=weights, covariance_type=kind, acceleration=None
+            )
             for mode in ("implicit", "unrolled", "one_step"):
                 fits.vjp((None, fits.means, None), mode=mode)
+        pairwise_mixture_wasserstein([mixture, mixture], [mixture], reg_m=1.0)
+        weights, centers, covariances = mixture.parameters_
+        frozen = MixtureParameters(weights, np.asfortranarray(centers), covariances, kind)
+        for part in frozen:
+            part.flags.writeable = False
+        pairwise_mixture_wasserstein_vjp([frozen, mixture], None, np.ones((2, 2)))
     wide = np.repeat(X, 70, axis=1) + rng.normal(size=(300, 210)).astype(dtype)
     mixture = DifferentiableGaussianMixture(2, reg_covar=1e-2, random_state=0).fit(wide)
     mixture.gradient_wrt_data(wide, (None, np.ones((2, 210)), None), mode="one_step")

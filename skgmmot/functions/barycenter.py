@@ -45,13 +45,14 @@ from ..estimators.state import warn_of
 from ..families import DIAGONAL, FULL, family_of
 from ..families.base import Family
 from ..parameters import MixtureLike, MixtureParameters, RandomState
-from ..transport.bures import gaussian_costs, square_root_factors, standard_deviations
+from ..transport.bures import square_root_factors, standard_deviations
 from ..transport.bures_barycenter import (
     TOL,
     deviation_barycenters,
     factor_barycenters,
     weighted_mean,
 )
+from ..transport.costs import gaussian_costs
 from ..transport.plans import exact_plan
 
 # Tuples in the linear program, which takes seconds then.

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from ..checks import N_JOBS, as_parameters, checked_regularization
 from ..estimators.state import warn_of
-from ..parameters import MixtureLike, MixtureParameters, PenaltiesLike
+from ..numerics.threads import effective_n_threads
+from ..parameters import MixtureLike, MixtureParameters, PenaltiesLike, in_dtype
 from ..results.transport_result import transport_between
+from ..transport.many import exact_values
+from ..transport.plans import BALANCED
 from .mixture_transport import checked_transport
 from .validation import validated
 
@@ -104,8 +107,9 @@ def pairwise_mixture_wasserstein(
     squared, reg, reg_m
         As in `mixture_wasserstein`.
     n_jobs : int, default=None
-        Number of processes, by joblib. None means 1 unless in a `joblib.parallel_config`
-        context, -1 all processors. Short lists are best left to one.
+        Number of threads: None means as many as scikit-learn's own code would take, and -1 all
+        processors. With ``reg`` or ``reg_m`` it is the number of processes, by joblib, and None
+        means 1 unless in a `joblib.parallel_config` context. No number changes the result.
 
     Returns
     -------
@@ -139,9 +143,7 @@ def pairwise_mixture_wasserstein(
     >>> clustering.fit(distances).labels_
     array([1, 1, 0, 0])
     """
-    mixtures = _read(A, "A")
-    others = mixtures if B is None else _read(B, "B")
-    _refuse_other_features(mixtures + others)
+    mixtures, others = checked_lists(A, B)
     reg, reg_m = checked_regularization(reg, reg_m)
     symmetric = B is None and reg_m[0] == reg_m[1]
     needed = np.ones((len(mixtures), len(others)), dtype=bool)
@@ -149,13 +151,33 @@ def pairwise_mixture_wasserstein(
         np.fill_diagonal(needed, reg > 0)
     if symmetric:
         needed = np.triu(needed)
-    values, complaints = _distances(mixtures, others, np.argwhere(needed), reg, reg_m, n_jobs)
-    distances = np.zeros(needed.shape)
-    distances[needed] = values[:, int(not squared)]
+    distances, left = np.zeros(needed.shape), needed
+    if reg == 0 and reg_m == BALANCED:
+        values = _exact_values(mixtures, others, needed, effective_n_threads(n_jobs))
+        left = needed & np.isnan(values)
+        found = needed & ~left
+        distances[found] = values[found] if squared else np.sqrt(values[found])
+    values, complaints = _distances(mixtures, others, np.argwhere(left), reg, reg_m, n_jobs)
+    distances[left] = values[:, int(not squared)]
     if symmetric:
         distances.T[needed] = distances[needed]
     warn_of(complaints, stacklevel=4)  # above validate_params
     return distances
+
+
+def _exact_values(A, B, needed, n_threads):
+    """`exact_values` of mixtures of any precision."""
+    doubles = [in_dtype(mixture, np.float64) for mixture in A]
+    others = doubles if B is A else [in_dtype(mixture, np.float64) for mixture in B]
+    return exact_values(doubles, others, needed, n_threads)
+
+
+def checked_lists(A, B):
+    """The mixtures of both lists, the same list twice if B is None."""
+    mixtures = _read(A, "A")
+    others = mixtures if B is None else _read(B, "B")
+    _refuse_other_features(mixtures + others)
+    return mixtures, others
 
 
 def _read(mixtures, name):

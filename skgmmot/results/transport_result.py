@@ -28,12 +28,11 @@ from ..families import family_of
 from ..families.covariances import CollapsedComponentError
 from ..parameters import FloatArray, MixtureParameters, RandomState, in_dtype
 from ..reprs import count, html_repr, short_repr
-from ..transport.bures import EPS, gaussian_costs, gaussian_geodesics, unit_of_length
+from ..transport.bures import EPS, gaussian_geodesics
+from ..transport.costs import gaussian_costs, unit_of_length
+from ..transport.many import LARGEST_COST, SMALLEST_COST
 from ..transport.maps import map_samples, moving_pairs, summed_maps
 from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
-
-# Costs in this range are computed without underflow or overflow, others in another unit of length.
-SMALLEST_COST, LARGEST_COST = 1e-100, 1e100
 
 _SIDES = ("source", "target")
 MAP_METHODS = ("barycentric", "sample", "maximum")

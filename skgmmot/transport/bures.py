@@ -1,4 +1,4 @@
-"""W2 between Gaussians: the squared distance, and the matrix of the optimal map.
+"""W2 between Gaussians: square root factors, and the matrix of the optimal map.
 
 For Gaussians N(m, Σ) and N(m', Σ') with square root factors Σ = L Lᵀ and Σ' = L' L'ᵀ, let
 
@@ -30,86 +30,20 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from ..families import DIAGONAL, FULL, family_of
-from ..numerics.threads import effective_n_threads, one_blas_thread, run
-from ..parameters import MixtureParameters
-
-# Formula (2) subtracts traces and loses eps · (tr Σ + tr Σ'). Where W2² is below this
-# fraction of the traces formula (1), a sum of squares, replaces it: W2 then vanishes to
-# rounding for equal Gaussians, and formula (2) keeps a relative error of 1e4 · eps elsewhere.
-NEAR = 1e-4
+from ..families import DIAGONAL, family_of
+from ..numerics.threads import one_blas_thread
 
 # A Cholesky pivot of a correlation matrix below this is looked at again by eigenvalues,
 # which tell a small variance from one that is rounding.
 SMALL_PIVOT = 1e-10
 
-# Products of up to eight deviations, of 1e-37 to 1e37 each, neither underflow nor overflow.
-SMALLEST_SQUARE, LARGEST_SQUARE = 1e-74, 1e74
-
 # Matrices are formed for as many pairs at a time as fit this many numbers (8 MiB).
 BLOCK_SIZE = 2**20
-
-# Singular values of matrices with this many numbers times d in all are worth threads.
-WORTH_THREADS = 1e6
 
 # Matrices from this many features on are worth several threads of BLAS each.
 LARGE = 256
 
-# Largest distance between Gaussians whose square, with some room, float64 can represent.
-LARGEST_DISTANCE = 1e153
-
 EPS = np.finfo(np.float64).eps
-
-
-def unit_of_length(source, target):
-    """A power of two close to the largest distance of means or standard deviation."""
-    with np.errstate(over="ignore"):
-        between_means = np.abs(source.means[:, None] - target.means).max()
-    variance = max(source.covariances.max(), target.covariances.max())  # on a diagonal
-    extent = max(between_means, np.sqrt(variance))
-    if not extent * np.sqrt(source.n_features) < LARGEST_DISTANCE:
-        raise ValueError(
-            "a and b: the squared distances between their components exceed the range of float64, "
-            f"as means differ by up to {between_means:.3g} and standard deviations are up to "
-            f"{np.sqrt(variance):.3g}. Divide the features by a common factor."
-        )
-    return float(np.ldexp(1.0, np.frexp(extent)[1]))
-
-
-def gaussian_costs(source, target, unit=1.0):
-    """Squared W2 distances (K, L) between the components of two mixtures in float64.
-
-    With a ``unit`` of length, a power of two, the costs are in units of its square.
-    """
-    between_means = source.means[:, None] - target.means
-    if unit != 1.0:
-        between_means /= unit
-    between_means = (between_means**2).sum(axis=-1)
-    deviations, target_deviations = standard_deviations(source), standard_deviations(target)
-    if deviations is not None and target_deviations is not None:  # Σ and Σ' commute
-        between_deviations = (deviations / unit)[:, None] - target_deviations / unit
-        return between_means + (between_deviations**2).sum(axis=-1)
-
-    factors, target_factors = _factors_of_both(source, target)
-    if unit != 1.0:
-        factors, target_factors = factors / unit, target_factors / unit
-    traces = _squares(factors)[:, None] + _squares(target_factors)
-    if traces.min() > SMALLEST_SQUARE and traces.max() < LARGEST_SQUARE:
-        norms = _nuclear_norms(factors, target_factors)
-    else:  # ‖M‖_* is homogeneous in each of L and L'
-        factors_, exponents = reduced(factors)
-        target_factors_, target_exponents = reduced(target_factors)
-        norms = _nuclear_norms(factors_, target_factors_)
-        norms = np.ldexp(norms, exponents[:, None] + target_exponents)
-    costs = between_means + traces - 2 * norms
-
-    rows, columns = np.nonzero(costs < NEAR * traces)
-    size = _pairs_in_a_block(source.n_features)
-    for start in range(0, len(rows), size):
-        pairs = rows[start : start + size], columns[start : start + size]
-        near, target_near = _take(factors, pairs[0]), _take(target_factors, pairs[1])
-        costs[pairs] = between_means[pairs] + _squares(near - mapped_factors(near, target_near))
-    return costs
 
 
 def reduced(factors):
@@ -134,7 +68,7 @@ def gaussian_maps(source, target, rows, columns):
         scales = np.divide(target_deviations, deviations, out=np.zeros(zero.shape), where=~zero)
         return DIAGONAL.matrices(scales, len(rows), n_features)
 
-    with _few_threads(n_features):
+    with few_threads(n_features):
         factors = _take(square_root_factors(source), rows)
         target_factors = _take(square_root_factors(target), columns)
         maps = np.empty((len(rows), n_features, n_features))
@@ -156,11 +90,11 @@ def gaussian_geodesics(source, target, rows, columns, t):
     deviations, target_deviations = standard_deviations(source), standard_deviations(target)
     if deviations is not None and target_deviations is not None:
         return ((1 - t) * deviations[rows] + t * target_deviations[columns]) ** 2
-    with _few_threads(source.n_features):
+    with few_threads(source.n_features):
         factors = _take(square_root_factors(source), rows)
         images = mapped_factors(factors, _take(square_root_factors(target), columns))
         factors = (1 - t) * factors + t * images
-        return factors @ _transpose(factors)
+        return factors @ transposed(factors)
 
 
 def square_root_factors(mixture):
@@ -178,27 +112,29 @@ def square_root_factors(mixture):
     covariances = family.batch(covariances)
     deviations = np.sqrt(np.einsum("kaa->ka", covariances))[:, :, None]
     units = deviations if deviations.all() else np.where(deviations > 0, deviations, 1.0)
-    correlations = covariances / units / _transpose(units)
+    correlations = covariances / units / transposed(units)
+    factors, regular = _cholesky(correlations)
+    factors *= deviations
+    if not regular.all():
+        singular = ~regular
+        eigenvalues, eigenvectors = np.linalg.eigh(correlations[singular])
+        rounding = mixture.n_features * EPS * eigenvalues[:, -1:]
+        eigenvalues = np.where(eigenvalues > rounding, eigenvalues, 0.0)
+        roots = eigenvectors * np.sqrt(eigenvalues)[:, None, :]
+        factors[singular] = deviations[singular] * roots
+    return factors
+
+
+def _cholesky(matrices):
+    """Cholesky factors, and which of them are there and have no small pivot."""
     try:
-        factors = np.linalg.cholesky(correlations)
-        if np.einsum("kaa->ka", factors).min() ** 2 > SMALL_PIVOT:
-            return deviations * factors
-    except np.linalg.LinAlgError:
-        pass
-    eigenvalues, eigenvectors = np.linalg.eigh(correlations)
-    rounding = mixture.n_features * EPS * eigenvalues[:, -1:]
-    eigenvalues = np.where(eigenvalues > rounding, eigenvalues, 0.0)
-    return deviations * eigenvectors * np.sqrt(eigenvalues)[:, None, :]
-
-
-def _factors_of_both(source, target):
-    """Square root factors of two mixtures; one call for both takes half the time of two."""
-    if family_of(source) is family_of(target) is FULL:
-        covariances = np.concatenate([source.covariances, target.covariances])
-        both = MixtureParameters(None, source.means, covariances, "full")  # means: their shape
-        factors = square_root_factors(both)
-        return factors[: len(source.means)], factors[len(source.means) :]
-    return square_root_factors(source), square_root_factors(target)
+        factors = np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:  # one of them is singular: which one is not told
+        if len(matrices) == 1:
+            return np.zeros(matrices.shape), np.zeros(1, dtype=bool)
+        parts = [_cholesky(matrix[None]) for matrix in matrices]
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
+    return factors, np.einsum("kaa->ka", factors).min(axis=1) ** 2 > SMALL_PIVOT
 
 
 def standard_deviations(mixture):
@@ -209,67 +145,13 @@ def standard_deviations(mixture):
     return np.broadcast_to(np.sqrt(family.variances(mixture.covariances)), shape)
 
 
-def _nuclear_norms(factors, target_factors):
-    """‖M‖_* for every pair, of shape (K, L)."""
-    n_features = factors.shape[-1]
-    norms_of = _small_nuclear_norms if n_features <= 3 else _singular_value_sums
-    rows = max(1, _pairs_in_a_block(n_features) // len(target_factors))
-    if rows >= len(factors):
-        return norms_of(factors, target_factors)
-    norms = np.empty((len(factors), len(target_factors)))
-    for start in range(0, len(factors), rows):
-        block = slice(start, start + rows)
-        norms[block] = norms_of(factors[block], target_factors)
-    return norms
-
-
-def _singular_value_sums(factors, target_factors):
-    """Nuclear norms from singular values, by threads of ours with one of BLAS each."""
-    norms = np.empty((len(factors), len(target_factors)))
-    size = norms.size * factors.shape[-1] ** 3
-
-    def task(first, last):
-        # One small product per pair: a single large one wakes BLAS threads that slow the rest.
-        products = _transpose(factors[first:last])[:, None] @ target_factors
-        norms[first:last] = np.linalg.svd(products, compute_uv=False).sum(axis=-1)
-
-    with _few_threads(factors.shape[-1]):
-        run(task, len(factors), effective_n_threads() if size > WORTH_THREADS else 1)
-    return norms
-
-
-def _small_nuclear_norms(factors, target_factors):
-    """Nuclear norms for d = 2 and 3, from symmetric functions of the singular values s.
-
-    With N = Σ s, all terms below are non-negative and nothing cancels:
-
-    d = 2:  N² = ‖M‖² + 2 |det M|
-    d = 3:  N² = ‖M‖² + 2 Q,  Q = s₁s₂ + s₁s₃ + s₂s₃,  Q² = Σ (2 × 2 minors)² + 2 |det M| N
-
-    For d = 3 the two equations are iterated. The error shrinks by det M / (Q N) ≤ 1/9 each
-    time, so that 17 times reach double precision. det M = det L · det L' keeps its relative
-    accuracy where M is nearly singular.
-    """
-    both = np.abs(np.linalg.det(np.concatenate([factors, target_factors])))  # in one call
-    determinants = both[: len(factors), None] * both[len(factors) :]
-    M = factors.transpose(2, 0, 1)[:, None] @ target_factors.transpose(2, 1, 0)  # (d, d, K, L)
-    squares = np.einsum("abkl,abkl->kl", M, M)
-    if len(M) == 2:
-        return np.sqrt(squares + 2 * determinants)
-    minors = sum((np.cross(M[i], M[i - 1], axis=0) ** 2).sum(axis=0) for i in range(3))
-    norms = np.sqrt(squares)
-    for _ in range(17):
-        norms = np.sqrt(squares + 2 * np.sqrt(minors + 2 * determinants * norms))
-    return norms
-
-
 def nearest_rotations(factors, target_factors):
     """Q = V Uᵀ of formula (1): of all L' Q with Q orthogonal, this one is nearest to L.
 
     Leading dimensions of the factors are broadcast.
     """
-    U, _, Vt = np.linalg.svd(_transpose(factors) @ target_factors)
-    return _transpose(U @ Vt)
+    U, _, Vt = np.linalg.svd(transposed(factors) @ target_factors)
+    return transposed(U @ Vt)
 
 
 def mapped_factors(factors, target_factors):
@@ -280,8 +162,8 @@ def mapped_factors(factors, target_factors):
 def _regular_maps(factors, target_factors):
     """Formula (3), which is symmetric to rounding, made symmetric."""
     images = mapped_factors(factors, target_factors)
-    maps = np.linalg.solve(_transpose(factors), _transpose(images))
-    return (maps + _transpose(maps)) / 2
+    maps = np.linalg.solve(transposed(factors), transposed(images))
+    return (maps + transposed(maps)) / 2
 
 
 def _least_maps(factors, target_factors):
@@ -290,12 +172,12 @@ def _least_maps(factors, target_factors):
     (factors, exponents), (target_factors, target_exponents) = map(
         reduced, (factors, target_factors)
     )
-    _, s, Vt = np.linalg.svd(_transpose(factors) @ target_factors)
-    images = target_factors @ _transpose(Vt)
-    target_traces = _squares(target_factors)
-    reached = s > rounding * np.sqrt(_squares(factors) * target_traces)[:, None]
+    _, s, Vt = np.linalg.svd(transposed(factors) @ target_factors)
+    images = target_factors @ transposed(Vt)
+    target_traces = squared_norms(target_factors)
+    reached = s > rounding * np.sqrt(squared_norms(factors) * target_traces)[:, None]
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=reached)
-    maps = (images * inverse[:, None, :]) @ _transpose(images)
+    maps = (images * inverse[:, None, :]) @ transposed(images)
     maps = np.ldexp(maps, (target_exponents - exponents)[:, None, None])
     missed = ((images**2).sum(axis=-2) * ~reached).sum(axis=-1)
     return maps, missed > rounding * target_traces
@@ -313,7 +195,7 @@ def _refuse(lost, rows, columns):
         )
 
 
-def _few_threads(n_features):
+def few_threads(n_features):
     """Many products of matrices this small: threads of BLAS would wait more than they work."""
     return one_blas_thread() if 3 < n_features < LARGE else nullcontext()
 
@@ -323,14 +205,10 @@ def _take(factors, components):
     return factors[components if len(factors) > 1 else np.zeros_like(components)]
 
 
-def _squares(matrices):
+def squared_norms(matrices):
     """Squared Frobenius norms of a stack of matrices."""
     return np.einsum("kab,kab->k", matrices, matrices)
 
 
-def _transpose(matrices):
+def transposed(matrices):
     return np.swapaxes(matrices, -1, -2)
-
-
-def _pairs_in_a_block(n_features):
-    return max(1, BLOCK_SIZE // n_features**2)

@@ -15,7 +15,7 @@ dual in `interior_point`, where w occurs in W as well,
 
     ∂/∂w_k = −(λ + ε) (e^{−u_k/λ} − 1),    which is u_k for λ → ∞.                         (1)
 
-Unbalanced plans without entropy are finished by the network simplex. Let a, b be marginals
+Unbalanced plans without entropy are finished by an exact solver. Let a, b be marginals
 close to the optimal ones. An optimal plan between them is a vertex, its support a forest, and
 on each tree u and v are known up to a constant t, which is moved from v to u. It is found from
 
@@ -31,10 +31,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
+from ..kernels.transportation import exact_plans
+from ..numerics.packing import plain
 from .interior_point import log_means, penalized_plan
 
 # Pivots of the network simplex. A thousand components on either side need about 1e5.
 MAX_ITER = 1_000_000
+
+# Problems with at most so many components on either side are solved in compiled code, which at this
+# size takes as long as POT; with five it takes a fiftieth.
+LARGEST_COMPILED = 64
 
 # Accuracy that is promised: of the value without entropy, as a duality gap (relative, and for
 # values near zero as a part of what moving nothing, or everything at random, would cost), and
@@ -95,7 +101,7 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
     """
     if reg == 0 and penalties == BALANCED:
         return exact_plan(weights, target_weights, costs)
-    weights, target_weights = _of_mass_one(weights), _of_mass_one(target_weights)
+    weights, target_weights = of_mass_one(weights), of_mass_one(target_weights)
     rows, columns = weights > 0, target_weights > 0
     w, w2, C = weights[rows], target_weights[columns], costs[np.ix_(rows, columns)]
 
@@ -130,18 +136,24 @@ def optimal_plan(weights, target_weights, costs, reg=0.0, penalties=BALANCED, ne
 
 
 def exact_plan(weights, target_weights, costs):
-    """Optimal balanced plan and potentials of all components, by POT's network simplex.
+    """Optimal balanced plan, a vertex, and potentials of all components.
 
-    ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved from u to v. The plan complains if the
-    simplex ran out of iterations; if POT finds none for another reason, that is a RuntimeError.
+    ⟨u, w⟩ = ⟨v, w'⟩ fixes the constant that can be moved from u to v. Small problems are solved in
+    compiled code (`kernels.transportation`); large ones, and any for which that does not prove its
+    plan, by POT's network simplex. The plan complains if the simplex ran out of iterations; if POT
+    finds none for another reason, that is a RuntimeError.
     """
-    import ot  # slow: it imports every array library it finds
-
-    weights, target_weights = _of_mass_one(weights), _of_mass_one(target_weights)
+    weights, target_weights = of_mass_one(weights), of_mass_one(target_weights)
     support, all_costs = None, costs
     if not (weights.all() and target_weights.all()):
         support = weights > 0
         all_costs = costs[np.ix_(support, target_weights > 0)]
+    if max(all_costs.shape) <= LARGEST_COMPILED:
+        solved = _compiled_plan(weights, target_weights, costs, support, all_costs)
+        if solved is not None:
+            return solved
+    import ot  # slow: it imports every array library it finds
+
     # POT adds 1 to the largest cost: costs far below 1 would drown in its rounding.
     scale = all_costs.max() or 1.0
     with _pot_is_quiet() if costs.size > MAX_ITER / 100 else nullcontext():
@@ -157,6 +169,26 @@ def exact_plan(weights, target_weights, costs):
     u, v = _feasible_potentials(log["u"] * scale, costs, support)
     potentials = _centred(u, v, weights, target_weights)
     return Plan(plan, potentials, float(np.vdot(plan, costs)), _complaint(log["warning"], plan))
+
+
+def _compiled_plan(weights, target_weights, costs, support, all_costs):
+    """`exact_plan` by the kernel for many small problems, of one; None if it is not certified."""
+    w, w2 = (np.ascontiguousarray(part[part > 0]) for part in (weights, target_weights))
+    (K, L), value, certified = all_costs.shape, np.empty(1), np.empty(1, dtype=bool)
+    plan, u, v = np.empty((K, L)), np.empty((K, 1)), np.empty((1, L))
+    exact_plans(
+        plain(all_costs), w, w2, np.array([0, K]), np.array([0, L]), np.zeros((1, 2), dtype=int),
+        -1.0, np.inf, value, certified, plan, u, v,
+    )  # fmt: skip
+    if not certified:
+        return None
+    potentials = u[:, 0], v[0]
+    if support is not None:
+        small, plan, u = plan, np.zeros(costs.shape), np.zeros(len(weights))
+        plan[np.ix_(support, target_weights > 0)] = small
+        u[support] = potentials[0]
+        potentials = _feasible_potentials(u, costs, support)
+    return Plan(plan, _centred(*potentials, weights, target_weights), float(value[0]))
 
 
 def plan_value(plan, weights, target_weights, costs, reg=0.0, penalties=BALANCED):
@@ -273,7 +305,7 @@ def extended(potential, other, other_weights, costs, support, reg=0.0, penalty=n
     return potentials
 
 
-def _of_mass_one(weights):
+def of_mass_one(weights):
     mass = weights.sum()
     return weights if mass == 1 else weights / mass
 

@@ -12,8 +12,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from skgmmot.functions import distances as metrics
 from skgmmot.functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
 from skgmmot.functions.mixture_transport import mixture_transport
+from skgmmot.numerics.threads import effective_n_threads
 from skgmmot.results.transport_result import transport_between
-from skgmmot.transport import interior_point
+from skgmmot.transport import interior_point, many
 
 
 def random_mixture(rng, n_components, d):
@@ -115,7 +116,14 @@ def test_pairwise_is_symmetric_and_does_half_the_work(options, monkeypatch):
         calls.append((a, b))
         return transport_between(a, b, reg, reg_m)
 
+    kernel = many.exact_plans
+
+    def counting_compiled(*arguments):
+        calls.extend(arguments[5])  # the pairs
+        kernel(*arguments)
+
     monkeypatch.setattr(metrics, "transport_between", counting)
+    monkeypatch.setattr(many, "exact_plans", counting_compiled)
     distances = pairwise_mixture_wasserstein(A, **options)
     np.testing.assert_array_equal(distances, distances.T)
     assert len(calls) == 15 + 6 * ("reg" in options)
@@ -128,13 +136,27 @@ def test_pairwise_of_one_mixture():
     assert pairwise_mixture_wasserstein([a], reg=1.0) == mixture_wasserstein(a, a, reg=1.0)
 
 
-def test_pairwise_does_not_depend_on_the_number_of_jobs(monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"reg": 0.5}])
+def test_pairwise_does_not_depend_on_the_number_of_jobs(options, monkeypatch):
     A = mixtures_of(0, 8)
-    one = pairwise_mixture_wasserstein(A)
+    one = pairwise_mixture_wasserstein(A, **options)
     monkeypatch.setattr(metrics, "PAIRS_PER_TASK", 5)
     with parallel_config(backend="threading"):
-        np.testing.assert_array_equal(pairwise_mixture_wasserstein(A, n_jobs=2), one)
-    np.testing.assert_array_equal(pairwise_mixture_wasserstein(A, n_jobs=2), one)
+        np.testing.assert_array_equal(pairwise_mixture_wasserstein(A, n_jobs=2, **options), one)
+    np.testing.assert_array_equal(pairwise_mixture_wasserstein(A, n_jobs=2, **options), one)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3, None])
+def test_pairwise_takes_as_many_threads_as_jobs(n_jobs, monkeypatch):
+    taken = []
+
+    def noting(task, n_segments, n_threads):
+        taken.append(n_threads)
+        task(0, n_segments)
+
+    monkeypatch.setattr(many, "run", noting)
+    pairwise_mixture_wasserstein(mixtures_of(0, 3), n_jobs=n_jobs)
+    assert taken == [effective_n_threads(n_jobs)]
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +243,7 @@ def test_pairwise_checks_the_regularization():
 
 def test_failure_to_converge_is_said(monkeypatch):
     monkeypatch.setattr(interior_point, "MAX_ITER", 1)
-    a, b = mixtures_of(3, 2)
+    rng = np.random.default_rng(3)
+    a, b = random_mixture(rng, 9, 2), random_mixture(rng, 9, 2)
     with pytest.warns(ConvergenceWarning, match="duality gap"):
         mixture_wasserstein(a, b, reg_m=0.1)

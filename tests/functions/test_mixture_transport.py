@@ -301,7 +301,7 @@ def test_failure_to_converge_is_said_and_kept(monkeypatch):
     monkeypatch.setattr(plans, "MAX_ITER", 1)
     rng = np.random.default_rng(0)
     with pytest.warns(ConvergenceWarning, match="not optimal"):
-        transport = mixture_transport(random_mixture(rng, 9, 2), random_mixture(rng, 9, 2))
+        transport = mixture_transport(random_mixture(rng, 80, 2), random_mixture(rng, 9, 2))
     assert not transport.converged
 
 

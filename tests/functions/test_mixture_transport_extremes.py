@@ -7,7 +7,8 @@ import pytest
 from skgmmot.functions.distances import mixture_wasserstein
 from skgmmot.functions.mixture_transport import mixture_transport
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
-from skgmmot.transport.bures import gaussian_costs, gaussian_maps
+from skgmmot.transport.bures import gaussian_maps
+from skgmmot.transport.costs import gaussian_costs
 
 INF = np.inf
 # Powers of two, by which mixtures are scaled without rounding: 1e-150 … 1e150.

@@ -1,6 +1,32 @@
 """Mutants of the functions."""
 
 MUTANTS = {
+    "functions/distance_gradients.py": [
+        (
+            "entries below the diagonal left out",
+            "off_diagonal = np.triu(off_diagonal + off_diagonal.T)",
+            "off_diagonal = np.triu(off_diagonal)",
+            "functions/test_distance_gradients.py -k within",
+        ),
+        (
+            "diagonal of a list counts",
+            "np.diag(np.diag(G)) * (reg > 0)",
+            "np.diag(np.diag(G))",
+            "functions/test_distance_gradients.py -k within",
+        ),
+        (
+            "rates of distances in a loop not halved",
+            "cotangent / (2 * transport.distance)",
+            "cotangent / transport.distance",
+            "functions/test_distance_gradients.py -k within",
+        ),
+        (
+            "complaints kept silent",
+            "        complaints |= dict.fromkeys(told)",
+            "        pass",
+            "functions/test_distance_gradients.py -k said",
+        ),
+    ],
     "functions/barycenter.py": [
         (
             "objective without the weights of the mixtures",

@@ -1,6 +1,76 @@
 """Mutants of the kernels. Each compiles what its tests need: name few of them."""
 
 MUTANTS = {
+    "kernels/gaussians.py": [
+        (
+            "nuclear norm with half the determinant",
+            "norms[i, j] = math.sqrt(squares + 2.0 * determinant)",
+            "norms[i, j] = math.sqrt(squares + determinant)",
+            "transport/test_bures.py -k nuclear",
+        ),
+        (
+            "too few steps of the nuclear norm",
+            "NEWTON_STEPS, SMALL_STEP = 6, 1e-8",
+            "NEWTON_STEPS, SMALL_STEP = 2, 1e-8",
+            "transport/test_bures.py -k nuclear",
+        ),
+        (
+            "columns not quite orthogonal",
+            "SWEEPS, ORTHOGONAL, SMALLEST_COLUMN = 40, 4 * 2.0**-52, 1e-280",
+            "SWEEPS, ORTHOGONAL, SMALLEST_COLUMN = 40, 1e-4, 1e-280",
+            "transport/test_bures.py -k nuclear",
+        ),
+        (
+            "columns that underflow believed",
+            "if not x > SMALLEST_COLUMN:",
+            "if False:",
+            "functions/test_distance_gradients.py -k underflow",
+        ),
+        (
+            "map the other way not divided",
+            "_add_map(mass / ratio, target_lower",
+            "_add_map(mass * ratio, target_lower",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+        (
+            "slope of the nuclear norm left out",
+            "(1.0 - determinant / (Q * F))",
+            "1.0",
+            "transport/test_bures.py -k nuclear",
+        ),
+    ],
+    "kernels/transportation.py": [
+        (
+            "mass never moved back",
+            "        mass = min(mass, flow[k, j])",
+            "        pass",
+            "kernels/test_transportation.py -k optimal",
+        ),
+        (
+            "potentials of the source stay",
+            "u[k] += reached - rows[k, 0]",
+            "u[k] += 0.0",
+            "kernels/test_transportation.py -k optimal",
+        ),
+        (
+            "trees are left before they are searched",
+            "                    depth = _reach(j, K, reached, flow, rows, stack, depth)",
+            "                    pass",
+            "kernels/test_transportation.py -k vertices",
+        ),
+        (
+            "marginals not looked at",
+            " and error <= LARGEST_ERROR",
+            "",
+            "kernels/test_transportation.py -k proven",
+        ),
+        (
+            "gap not looked at",
+            "gap <= LARGEST_GAP * (K + L) * largest and ",
+            "",
+            "kernels/test_transportation.py -k proven",
+        ),
+    ],
     "kernels/blocks.py": [
         (
             "log of the sum without the largest term",

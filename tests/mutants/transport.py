@@ -1,28 +1,101 @@
 """Mutants of optimal transport between mixtures."""
 
 MUTANTS = {
-    "transport/bures.py": [
+    "transport/many.py": [
+        (
+            "components without weight in the stack",
+            "    if not live.all():",
+            "    if False:",
+            "transport/test_many.py -k single_pairs",
+        ),
+        (
+            "mixtures too large for compiled code in the stack",
+            "groups = [np.flatnonzero(group & small) for group",
+            "groups = [np.flatnonzero(group) for group",
+            "transport/test_many.py -k not_proven",
+        ),
+        (
+            "values without proof believed",
+            "            values[numbers] = found[certified]",
+            "            values[block.source.numbers[block.pairs[:, 0]],\n"
+            "                   block.target.numbers[block.pairs[:, 1]]] = found",
+            "transport/test_many.py -k without_proof",
+        ),
+        (
+            "costs out of range believed",
+            "SMALLEST_COST, LARGEST_COST = 1e-100, 1e100",
+            "SMALLEST_COST, LARGEST_COST = -1.0, np.inf",
+            "transport/test_many.py -k not_proven",
+        ),
+        (
+            "blocks without their last columns",
+            "begin, end = columns[0], columns[-1] + 1",
+            "begin, end = columns[0], max(columns[0] + 1, columns[-1])",
+            "transport/test_many.py -k blocks",
+        ),
+    ],
+    "transport/many_gradients.py": [
+        (
+            "gradients of distances as those of squares",
+            "np.divide(0.5 * given, distances,",
+            "np.divide(given, distances,",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+        (
+            "slopes in the weights not of mean zero",
+            "return potentials - np.repeat(means, sizes, axis=0)",
+            "return potentials",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+        (
+            "plans of the target not transposed",
+            "target_sums, plans.T, target_means",
+            "target_sums, plans.T * 2, target_means",
+            "functions/test_distance_gradients.py -k derivatives",
+        ),
+        (
+            "maps that were not found believed",
+            "        return _zeros(source), _zeros(target), np.zeros(len(pairs), dtype=bool)",
+            "        pass",
+            "functions/test_distance_gradients.py -k without_proof",
+        ),
+        (
+            "singular mixtures go the fast way",
+            'regular = (np.einsum("kaa->ka", factors) > 0).all(axis=1)',
+            "regular = np.ones(len(factors), dtype=bool)",
+            "functions/test_distance_gradients.py -k take_others_along",
+        ),
+        (
+            "weights of zero go the fast way",
+            "return smooth & [mixture.weights.min() > EPS for mixture in mixtures]",
+            "return smooth",
+            "functions/test_distance_gradients.py -k no_fast_way",
+        ),
+        (
+            "factors not brought to size one",
+            "    factors, exponents = reduced(factors)\n    return factors,",
+            "    _, exponents = reduced(factors)\n    return factors,",
+            "functions/test_distance_gradients.py -k sums_of",
+        ),
+    ],
+    "transport/costs.py": [
+        (
+            "norms that were not found stay",
+            "np.argwhere(np.isnan(norms))",
+            "np.argwhere(np.isinf(norms))",
+            "transport/test_bures.py -k lapack",
+        ),
         (
             "near Gaussians as far ones",
             "NEAR = 1e-4",
             "NEAR = 0.0",
             "transport/test_bures.py -k nearly_equal",
         ),
-        (
-            "nuclear norm with half the determinant",
-            "return np.sqrt(squares + 2 * determinants)",
-            "return np.sqrt(squares + determinants)",
-            "transport/test_bures.py -k nuclear",
-        ),
-        (
-            "too few iterations of the nuclear norm",
-            "for _ in range(17):",
-            "for _ in range(5):",
-            "transport/test_bures.py -k nuclear",
-        ),
+    ],
+    "transport/bures.py": [
         (
             "rotation transposed",
-            "return _transpose(U @ Vt)",
+            "return transposed(U @ Vt)",
             "return U @ Vt",
             "transport/test_bures.py -k map",
         ),
@@ -45,9 +118,15 @@ MUTANTS = {
             "transport/test_bures.py -k singular",
         ),
         (
+            "a singular component takes the others along",
+            "        singular = ~regular",
+            "        singular = np.ones_like(regular)",
+            "transport/test_bures.py -k depend",
+        ),
+        (
             "units of the features mixed",
-            "return deviations * factors",
-            "return factors * _transpose(deviations)",
+            "    factors *= deviations\n",
+            "    factors *= transposed(deviations)\n",
             "transport/test_bures.py -k costs",
         ),
     ],
@@ -105,6 +184,12 @@ MUTANTS = {
             "    if penalties == BALANCED:",
             "    if False:",
             "transport/test_plans_variants.py -k balanced_entropic",
+        ),
+        (
+            "plans of the kernel without proof",
+            "    if not certified:",
+            "    if False:",
+            "transport/test_plans.py -k proven",
         ),
         (
             "masses not scaled",

@@ -6,9 +6,11 @@ import ot
 import pytest
 
 from skgmmot.families import FAMILIES
+from skgmmot.kernels.gaussians import nuclear_norms, small_nuclear_norms
 from skgmmot.parameters import COVARIANCE_TYPES, MixtureParameters
-from skgmmot.transport import bures
-from skgmmot.transport.bures import gaussian_costs, gaussian_maps, square_root_factors
+from skgmmot.transport import costs as costs_module
+from skgmmot.transport.bures import gaussian_maps, square_root_factors, standard_deviations
+from skgmmot.transport.costs import costs_between, gaussian_costs, gaussians_of
 
 EPS = np.finfo(float).eps
 
@@ -168,16 +170,45 @@ def test_nuclear_norm_in_closed_form(values):
     for _ in range(20):
         Q, R, S = (random_rotation(rng, d) for _ in range(3))
         left, right = (Q * np.sqrt(values)) @ R, (Q * np.sqrt(values)) @ S  # leftᵀ right = Rᵀ D S
-        found = bures._small_nuclear_norms(left[None], right[None]).item()
+        determinants = np.abs(np.linalg.det([left, right]))[:, None]
+        found = np.empty((1, 1))
+        small_nuclear_norms(left[None], determinants[0], right[None], determinants[1], found)
         # Also where M is nearly of rank one: a determinant wrong by eps would leave 1e-8.
         np.testing.assert_allclose(found, sum(values), rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "values", [[1.0, 2.0, 3.0, 4.0], [1.0] * 5, [1.0, 1e-4, 1e-9, 0.0, 0.0, 0.0]]
+)
+def test_nuclear_norm_by_rotations(values):
+    rng = np.random.default_rng(0)
+    d = len(values)
+    for _ in range(20):
+        Q, R, S = (random_rotation(rng, d) for _ in range(3))
+        left, right = (Q * np.sqrt(values)) @ R, (Q * np.sqrt(values)) @ S
+        found = np.empty((1, 1))
+        nuclear_norms(left[None], right[None], found)
+        np.testing.assert_allclose(found.item(), sum(values), rtol=1e-14)
+
+
+def test_norms_that_rotations_do_not_find_are_left_to_lapack(monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = random_mixture(rng, 4, 5), random_mixture(rng, 3, 5)
+    expected = gaussian_costs(a, b)
+
+    def failing(factors, target_factors, norms):
+        nuclear_norms(factors, target_factors, norms)
+        norms[:, ::2] = np.nan
+
+    monkeypatch.setattr(costs_module, "nuclear_norms", failing)
+    np.testing.assert_allclose(gaussian_costs(a, b), expected, rtol=1e-13)
+
+
 def test_blocks_do_not_change_the_costs(monkeypatch):
     rng = np.random.default_rng(0)
-    mixtures = [random_mixture(rng, 7, d) for d in (2, 3, 5)]
+    mixtures = [random_mixture(rng, 7, d) for d in (2, 3, 5, 8)]
     whole = [gaussian_costs(m, m) for m in mixtures]
-    monkeypatch.setattr(bures, "BLOCK_SIZE", 60)
+    monkeypatch.setattr(costs_module, "BLOCK_SIZE", 60)
     for mixture, costs in zip(mixtures, whole, strict=True):
         # The same numbers in products of other shapes: equal to rounding of the traces.
         scale = np.einsum("kaa->k", mixture.covariances).max()
@@ -265,3 +296,27 @@ def test_map_refuses_a_direction_that_only_the_target_has(kind):
 def test_map_refuses_a_small_direction_as_well_as_a_large_one():
     with pytest.raises(ValueError, match="singular"):
         transport_map(np.diag([1.0, 0.0, 1.0]), np.diag([1.0, 1e-13, 1.0]))
+
+
+def mixed_list(rng, d):
+    """Mixtures of all types, two with a singular component among others."""
+    mixtures = [random_mixture(rng, K, d, kind) for K in (1, 3, 4) for kind in COVARIANCE_TYPES]
+    flat = random_mixture(rng, 3, d)
+    flat.covariances[1] = np.outer(flat.means[1], flat.means[1])
+    return [*mixtures, flat, MixtureParameters(*flat)]
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 6, 8])
+def test_costs_do_not_depend_on_the_other_components(d):
+    """Bit by bit, whatever stands beside them."""
+    mixtures = mixed_list(np.random.default_rng(d), d)
+    everything = gaussians_of(mixtures, with_factors=True)
+    starts = np.r_[0, np.cumsum([mixture.n_components for mixture in mixtures])]
+    for i, a in enumerate(mixtures):
+        for j, b in enumerate(mixtures):
+            diagonal = [standard_deviations(m) is not None for m in (a, b)]
+            if i == j or (all(diagonal) and d > 1):
+                continue
+            rows, columns = slice(*starts[i : i + 2]), slice(*starts[j : j + 2])
+            all_costs = costs_between(everything[rows], everything)
+            np.testing.assert_array_equal(all_costs[:, columns], gaussian_costs(a, b))

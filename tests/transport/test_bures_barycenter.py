@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from skgmmot.parameters import MixtureParameters
 from skgmmot.transport import bures_barycenter
-from skgmmot.transport.bures import gaussian_costs, gaussian_maps, square_root_factors
+from skgmmot.transport.bures import gaussian_maps, square_root_factors
 from skgmmot.transport.bures_barycenter import (
     TOL,
     deviation_barycenters,
     factor_barycenters,
     weighted_mean,
 )
+from skgmmot.transport.costs import gaussian_costs
 
 
 def centered(covariances):

@@ -113,9 +113,10 @@ def test_free_transport():
     np.testing.assert_array_equal(np.r_[solution.potentials], 0)
 
 
+@pytest.mark.parametrize("n", [30, 70])  # small, and as large as POT solves
 @pytest.mark.parametrize("scale", [2.0**-600, 2.0**-40, 2.0**40, 2.0**600])
-def test_unit_of_the_costs_does_not_matter(scale):
-    weights, target_weights, costs = random_problem(np.random.default_rng(0), 30, 30)
+def test_unit_of_the_costs_does_not_matter(scale, n):
+    weights, target_weights, costs = random_problem(np.random.default_rng(0), n, n)
     plan, (u, v), *_ = exact_plan(weights, target_weights, costs)
     scaled = exact_plan(weights, target_weights, costs * scale)
     np.testing.assert_array_equal(scaled.plan, plan)
@@ -123,8 +124,9 @@ def test_unit_of_the_costs_does_not_matter(scale):
     np.testing.assert_array_equal(scaled.potentials[1], v * scale)
 
 
-def test_cost_of_a_component_without_weight_does_not_matter():
-    weights, target_weights, costs = random_problem(np.random.default_rng(0), 20, 20)
+@pytest.mark.parametrize("n", [20, 80])
+def test_cost_of_a_component_without_weight_does_not_matter(n):
+    weights, target_weights, costs = random_problem(np.random.default_rng(0), n, n)
     weights[3] = 0
     weights /= weights.sum()
     far = costs.copy()
@@ -153,7 +155,7 @@ def test_inputs_are_not_written_to():
 
 def test_running_out_of_iterations_is_said(monkeypatch):
     monkeypatch.setattr(plans, "MAX_ITER", 1)
-    problem = random_problem(np.random.default_rng(0), 20, 20)
+    problem = random_problem(np.random.default_rng(0), 80, 20)
     solution = exact_plan(*problem)  # a warning, of POT's own, would be an error here
     assert solution.converged is False
     assert "numItermax reached before optimality" in solution.complaint
@@ -167,4 +169,21 @@ def test_other_failures_are_errors_with_the_words_of_pot(monkeypatch):
 
     monkeypatch.setattr(ot, "emd", emd)
     with pytest.raises(RuntimeError, match="Problem unbounded"):
-        exact_plan(*random_problem(np.random.default_rng(0), 3, 3))
+        exact_plan(*random_problem(np.random.default_rng(0), 3, 80))
+
+
+def test_plans_that_are_not_proven_are_made_by_pot(monkeypatch):
+    problem = random_problem(np.random.default_rng(0), 5, 4)
+    expected = exact_plan(*problem)
+    kernel = plans.exact_plans
+
+    def doubted(*arguments):
+        kernel(*arguments)
+        arguments[9][:] = False  # the certificates
+        arguments[10][:] = np.nan
+
+    monkeypatch.setattr(plans, "exact_plans", doubted)
+    found = exact_plan(*problem)
+    check_optimality(found, *problem)
+    np.testing.assert_allclose(found.plan, expected.plan, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(found.potentials[0], expected.potentials[0], atol=1e-14)
