@@ -294,7 +294,11 @@ GIVEN = (jnp.ones(1), jnp.zeros((1, 2)), jnp.ones(1))
         ({"sample_weight": jnp.ones(4)}, ValueError, r"sample_weight must have shape \(5,\); got"),
         ({"sample_weight": jnp.ones(5, complex)}, TypeError, "sample_weight must be real"),
         ({"initial": 3.0}, TypeError, "initial must be a tuple"),
-        ({"initial": GIVEN}, ValueError, r"initial: .*'full' has the shapes .*got \(\(1,\), \(1, 2"),
+        (
+            {"initial": GIVEN},
+            ValueError,
+            r"initial: .*'full' has the shapes .*got \(\(1,\), \(1, 2",
+        ),
         ({"initial": GIVEN, "n_components": 2}, ValueError, "one for each of n_components=2"),
     ],
 )

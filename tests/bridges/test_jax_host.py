@@ -1,4 +1,4 @@
-"""What JAX is told of functions that NumPy evaluates: transformations, and threads that do not hang."""
+"""Functions that NumPy evaluates under JAX's transformations, and threads that do not hang."""
 
 import subprocess
 import sys
@@ -11,8 +11,8 @@ import pytest
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
+from skgmmot.bridges.jax_host import _compiled, host_call, over_sets  # noqa: E402
 from skgmmot.jax import fit_mixture  # noqa: E402
-from skgmmot.jax.host import _compiled, host_call, over_sets  # noqa: E402
 
 SECONDS = 120  # a few would do; more than that is a hang
 
@@ -160,7 +160,7 @@ def test_large_arrays_from_more_threads_than_processors_do_not_hang():
     """They do where a callback makes JAX arrays, as that of jax.pure_callback does."""
     script = """
         import os, threading, jax, jax.numpy as jnp, numpy as np
-        from skgmmot.jax.host import host_call
+        from skgmmot.bridges.jax_host import host_call
 
         class Sum:
             results = (jax.ShapeDtypeStruct((), "float32"),)

@@ -125,7 +125,6 @@ def test_derivative_of_a_gradient_in_the_points_is_refused():
     with pytest.raises(NotImplementedError, match="first derivatives only"):
         jax.jvp(lambda X: jax.jvp(loss, (X,), (X,))[1], (SETS[0],), (SETS[0],))
 
-
     with pytest.raises(NotImplementedError, match="first derivatives only"):
         jax.hessian(lambda weight: loss(SETS[0], weight))(WEIGHTS[0])
 

@@ -1,8 +1,8 @@
 """Functions that NumPy evaluates on the host, as JAX sees them.
 
-JAX knows a single primitive, `host_call`: a `HostFunction` of arrays, its last ``n_linear`` operands
-entering linearly. It has the derivative and the transpose in these, and none in the others: who has
-one for them says so with `jax.custom_jvp`, by a host function that is linear in tangents.
+JAX knows a single primitive, `host_call`: a `HostFunction` of arrays, whose last ``n_linear``
+operands enter linearly. It has the derivative and the transpose in these, and none in the others:
+who has one for them says so with `jax.custom_jvp`, by a host function that is linear in tangents.
 
 `jax.pure_callback` would do, but that it turns operands into JAX arrays within the callback. Such a
 copy waits for the threads that run callbacks, and where these are all waiting nothing moves any

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, partial
-from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +11,9 @@ from jax.custom_derivatives import SymbolicZero
 
 from ..estimators.state import warn_of
 from ..functions.layer import MixtureLayer
-from ..parameters import CovarianceType, GradientMode
-from .host import host_call
+from .jax_host import host_call
 
-# What a fit or a derivative raises that cannot be done, and what it warns of where that is an error.
+# What a fit or a derivative raises that cannot be done; warnings, where these are errors.
 FAILURES = (ValueError, RuntimeError, ArithmeticError, Warning)
 
 
@@ -54,183 +52,16 @@ class FitStatus(IntEnum):
     DOUBTFUL = 3
 
 
-_WORDS = {
-    FitStatus.NOT_CONVERGED: "EM did not converge: increase max_iter or residual_tol",
-    FitStatus.FAILED: (
-        "no mixture could be fitted: X, sample_weight or initial are not valid, or a component "
-        "collapsed"
-    ),
-    FitStatus.DOUBTFUL: "a component lost all its mass, or some restarts failed",
-}
-
-
-class FittedMixture(NamedTuple):
-    """What `fit_mixture` returns: a tuple of arrays, which JAX takes apart as it does any other.
-
-    Under `jax.vmap` each has the axis of the sets in front.
-
-    Attributes
-    ----------
-    weights : jax.Array of shape (n_components,)
-    means : jax.Array of shape (n_components, n_features)
-    covariances : jax.Array
-        Of the shape that belongs to ``covariance_type``, see `MixtureParameters`.
-    status : jax.Array of shape (), int32
-        A `FitStatus`.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from skgmmot.jax import fit_mixture
-    >>> X = jnp.array([[0.0, 1.0], [2.0, 3.0], [4.0, 2.0]])
-    >>> fit_mixture(X, covariance_type="spherical")._fields
-    ('weights', 'means', 'covariances', 'status')
-    """
-
-    weights: jax.Array
-    means: jax.Array
-    covariances: jax.Array
-    status: jax.Array
-
-
-_Checked = TypeVar("_Checked")
-
-
-def check(fitted: _Checked, *, accept: tuple[FitStatus, ...] = ()) -> _Checked:
-    """Raise an error if fits have not ended well; for results, outside of `jax.jit`.
-
-    Parameters
-    ----------
-    fitted : FittedMixture or array of int
-        What `fit_mixture` has returned, also under `jax.vmap`, or its ``status``.
-    accept : tuple of FitStatus, default=()
-        What is let pass beside ``OK``.
-
-    Returns
-    -------
-    fitted : FittedMixture or array of int
-        The same object.
-
-    Raises
-    ------
-    RuntimeError
-        If a fit has another status; it counts them and says what to do.
-    TypeError
-        If the status is not known yet, within `jax.jit` and other transformations.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from skgmmot.jax import check, fit_mixture
-    >>> X = jnp.array([[0.0], [1.0], [jnp.nan]])
-    >>> check(fit_mixture(X))
-    Traceback (most recent call last):
-        ...
-    RuntimeError: 1 of 1 fits: no mixture could be fitted: X, ...
-    """
-    status = fitted.status if isinstance(fitted, FittedMixture) else fitted
-    if isinstance(status, jax.core.Tracer):
-        raise TypeError(
-            "check needs a status that is known: return the status from the function that is "
-            "transformed by jax.jit, jax.vmap or jax.grad, and check it there."
-        )
-    statuses = np.asarray(status).ravel()
-    told = [
-        f"{(statuses == bad).sum()} of {statuses.size} fits: {words}"
-        for bad, words in _WORDS.items()
-        if bad not in accept and (statuses == bad).any()
-    ]
-    if told:
-        raise RuntimeError(
-            "; ".join(told) + ". DifferentiableGaussianMixture().fit, with the same data and "
-            "options, tells more."
-        )
-    return fitted
-
-
-def fit_mixture(
-    X: Any,
-    n_components: int = 1,
-    *,
-    initial: Any = None,
-    covariance_type: CovarianceType = "full",
-    mode: GradientMode = "implicit",
-    sample_weight: Any = None,
-    **options: Any,
-) -> FittedMixture:
-    """Fit a Gaussian mixture by EM, as a function that JAX differentiates.
-
-    It is what `DifferentiableGaussianMixture` computes, called back from compiled code. `jax.jit`,
-    `jax.vmap`, `jax.grad`, `jax.jvp`, `jax.jacfwd`, `jax.jacrev` and their compositions work.
-
-    Parameters
-    ----------
-    X : jax.Array of shape (n_samples, n_features)
-        float32 or float64. There is a derivative with respect to it.
-    n_components : int, default=1
-        Number of components; that of ``initial``, if given.
-    initial : tuple (weights, means, covariances), default=None
-        Where EM starts, in the place of an initialization. ``mode="unrolled"`` has a derivative
-        with respect to it. In the other modes it plays no part, and the derivative is zero.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        A covariance matrix for each component, one for all, a diagonal or a single variance.
-    mode : {"implicit", "unrolled", "one_step"}, default="implicit"
-        How EM is differentiated, see :ref:`gradients`. ``unrolled`` fits by plain EM.
-    sample_weight : jax.Array of shape (n_samples,), default=None
-        Non-negative weights. There is a derivative with respect to them.
-    **options
-        Of `DifferentiableGaussianMixture`, such as ``max_iter`` or ``residual_tol``, and
-        ``gradient_tol``, the relative accuracy that is asked of ``implicit`` (1e-6 by default). They
-        are constants. ``random_state`` is 0 by default: a function in JAX has no memory.
-
-    Returns
-    -------
-    mixture : FittedMixture
-        ``weights``, ``means`` and ``covariances`` of the dtype of ``X``, and a ``status``.
-
-    Raises
-    ------
-    TypeError
-        If ``X`` is neither float32 nor float64, an option is unknown, or not a constant.
-    ValueError
-        If a shape or an option is not valid. What depends on numbers ends in a ``status``: see
-        `check`.
-    NotImplementedError
-        For derivatives of derivatives.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If a derivative of ``implicit`` is taken where EM has not converged, or where the mixture
-        is not determined by the data. Where that is made an error, the derivative is NaN.
-
-    See Also
-    --------
-    mixture_wasserstein : Compares mixtures.
-    mixture_loss : The two in one.
-
-    Notes
-    -----
-    Without 64-bit types (``jax_enable_x64``) X is float32, and so is what comes back. Sums are
-    float64 inside, also of derivatives, which start from parameters that were not rounded.
-
-    Examples
-    --------
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from skgmmot.jax import fit_mixture
-    >>> X = jnp.array([[0.0, 1.0], [2.0, 3.0], [4.0, 2.0]])
-    >>> jax.grad(lambda X: fit_mixture(X).means[0, 1])(X).round(4)
-    Array([[0.    , 0.3333],
-           [0.    , 0.3333],
-           [0.    , 0.3333]], dtype=float32)
-    """
+def fitted(X, n_components, initial, sample_weight, **options):
+    """Weights, means, covariances and status, from what `skgmmot.jax.fit_mixture` takes."""
     X = _floats(X, "X")
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n_samples, n_features); got {X.shape}.")
     if initial is not None:
         initial = _read_initial(initial, n_components, X.dtype)
         n_components = initial[0].shape[0]
+    elif n_components is None:
+        n_components = 1
     for name, option in options.items():
         if isinstance(option, jax.core.Tracer):
             raise TypeError(
@@ -239,7 +70,7 @@ def fit_mixture(
             )
     if options.get("random_state") is None:
         options["random_state"] = 0
-    layer = MixtureLayer.of(n_components, covariance_type=covariance_type, mode=mode, **options)
+    layer = MixtureLayer.of(n_components, **options)
     if len(X) < max(2, n_components):
         raise ValueError(
             f"X has {len(X)} samples, fewer than n_components={n_components} or two. Decrease "
@@ -255,11 +86,11 @@ def fit_mixture(
         if part.shape != shape:
             raise ValueError(
                 f"initial: a mixture of {n_components} components, {X.shape[1]} features and "
-                f"covariance_type={covariance_type!r} has the shapes "
+                f"covariance_type={options['covariance_type']!r} has the shapes "
                 f"{layer.shapes(X.shape[1])}; got {tuple(part.shape for part in initial)}."
             )
     fit = _Fit(layer, X.shape, str(X.dtype), sample_weight is not None, initial is not None)
-    return FittedMixture(*_fit(fit, X, sample_weight, initial))
+    return _fit(fit, X, sample_weight, initial)
 
 
 def _floats(array, name, dtype=None):
@@ -283,7 +114,7 @@ def _read_initial(initial, n_components, dtype):
             "initial must be a tuple (weights, means, covariances) of real arrays; got "
             f"{type(initial).__name__}."
         ) from error
-    if weights.ndim != 1 or n_components not in (1, len(weights)):
+    if weights.ndim != 1 or n_components not in (None, len(weights)):
         raise ValueError(
             f"initial: its weights, of shape {weights.shape}, must be one for each of "
             f"n_components={n_components}. Leave n_components out, or pass another initial."
@@ -291,7 +122,8 @@ def _read_initial(initial, n_components, dtype):
     return initial
 
 
-def _structs(shapes, dtype):
+def structs(shapes, dtype):
+    """What JAX knows of arrays before there are any."""
     return tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
 
 
@@ -302,7 +134,7 @@ def nothing(results):
 
 @dataclass(frozen=True)
 class _Fit:
-    """(X, sample weights?, initial parameters?) to parameters, the record, as uint32, and status."""
+    """(X, sample weights?, initial parameters?) to parameters, the record in uint32, status."""
 
     layer: MixtureLayer
     shape: tuple
@@ -318,12 +150,12 @@ class _Fit:
 
     @cached_property
     def parameters(self):
-        return _structs(self.layer.shapes(self.shape[1]), self.dtype)
+        return structs(self.layer.shapes(self.shape[1]), self.dtype)
 
     @cached_property
     def results(self):
         n_words = 2 * self.layer.record_size(self.shape[1])  # float64, also where JAX has none
-        return *self.parameters, *_structs([(n_words,)], "uint32"), *_structs([()], "int32")
+        return *self.parameters, *structs([(n_words,)], "uint32"), *structs([()], "int32")
 
     def __call__(self, X, *others):
         weight, initial = self.split(others)
@@ -364,7 +196,7 @@ class _Derivative:
         shape = self.fit.shape
         parts = [shape], [shape[:1]], [part.shape for part in self.fit.parameters]
         moving = [part for part, moves in zip(parts, self.moving, strict=True) if moves]
-        return _structs(sum(moving, []), self.fit.dtype)
+        return structs(sum(moving, []), self.fit.dtype)
 
     @cached_property
     def results(self):
