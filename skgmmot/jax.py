@@ -10,8 +10,7 @@ import numpy as np
 
 from .bridges.jax_fit import FitStatus, fitted
 from .bridges.jax_transport import distance, read
-from .functions.transport_layer import TransportLayer
-from .parameters import CovarianceType, GradientMode, MixtureParameters, PenaltiesLike
+from .parameters import CovarianceType, GradientMode, PenaltiesLike
 
 __all__ = [
     "FitStatus",
@@ -273,8 +272,7 @@ def mixture_wasserstein(
     (Array(5., dtype=float32), Array([-0.6, -0.8], dtype=float32))
     """
     a, b = read(a, "a", covariance_type), read(b, "b", covariance_type)
-    types = (a.covariance_type, b.covariance_type)
-    return distance(a, b, TransportLayer.of(squared=squared, reg=reg, reg_m=reg_m, types=types))
+    return distance(a, b, squared=squared, reg=reg, reg_m=reg_m)
 
 
 def mixture_loss(
@@ -341,9 +339,6 @@ def mixture_loss(
         gradient_tol=gradient_tol,
         **options,
     )
-    source = MixtureParameters(*mixture[:3], covariance_type)
-    goal = read(target, "target", covariance_type)
-    goal = MixtureParameters(
-        *(part.astype(source.means.dtype) for part in goal), goal.covariance_type
-    )
-    return mixture_wasserstein(source, goal, squared=squared, reg=reg, reg_m=reg_m)
+    source = read(mixture, "X", covariance_type)
+    goal = read(target, "target", covariance_type, source.means.dtype)
+    return distance(source, goal, squared=squared, reg=reg, reg_m=reg_m)

@@ -17,8 +17,9 @@ from .jax_fit import FAILURES, nothing, structs
 from .jax_host import host_call
 
 
-def distance(a, b, layer):
-    """The distance of two mixtures that were `read`, by a `TransportLayer` of their types."""
+def distance(a, b, **options):
+    """The distance of two mixtures that were `read`, with the options of a `TransportLayer`."""
+    layer = TransportLayer.of(types=(a.covariance_type, b.covariance_type), **options)
     if a.n_features != b.n_features:
         raise ValueError(
             f"a and b must have the same number of features; a has {a.n_features} and b has "
@@ -30,17 +31,22 @@ def distance(a, b, layer):
     return _distance(_Distance(layer, shapes, str(dtype)), a, b)
 
 
-def read(mixture, name, covariance_type=None):
+def read(mixture, name, covariance_type=None, dtype=None):
     """`MixtureParameters` of JAX arrays, from anything mixture-like that JAX may trace."""
     if isinstance(mixture, MixtureParameters):
         covariance_type = mixture.covariance_type or covariance_type
     elif not isinstance(mixture, (tuple, list)) or len(mixture) not in (3, 4):
         mixture = as_parameters(mixture, name, dtype=None)
         covariance_type = mixture.covariance_type
+    if covariance_type not in (None, *FAMILIES):
+        raise ValueError(
+            f"covariance_type must be one of {', '.join(map(repr, FAMILIES))}, or None; got "
+            f"{covariance_type!r}."
+        )
     parts = [jnp.asarray(part) for part in tuple(mixture)[:3]]  # without the status of a fit
     if any(jnp.issubdtype(part.dtype, jnp.complexfloating) for part in parts):
         raise TypeError(f"{name} must hold real arrays; got complex ones.")
-    weights, means, covariances = (part.astype(_floating(part)) for part in parts)
+    weights, means, covariances = (part.astype(dtype or _floating(part)) for part in parts)
     kind = infer_type(means, covariances) if means.ndim == 2 else "full"
     if kind is None and covariance_type is None:
         raise ValueError(

@@ -124,6 +124,7 @@ def test_covariance_type_where_shapes_leave_it_open():
         (ONE[:2], {}, ValueError, "a must be a fitted mixture"),
         (DifferentiableGaussianMixture(), {}, ValueError, "a: .* is not fitted"),
         ((np.ones(1), np.zeros((1, 3)), np.ones(1)), {}, ValueError, "same number of features"),
+        (ONE, {"covariance_type": "round"}, ValueError, "covariance_type must be one of 'full'"),
         (ONE, {"reg": -1.0}, ValueError, "reg must be a finite number"),
         (ONE, {"reg_m": (1.0, -1.0)}, ValueError, "reg_m must be None, a positive number"),
     ],
