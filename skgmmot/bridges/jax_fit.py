@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, partial
+from threading import Lock
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +133,29 @@ def nothing(results):
     return [np.full(part.shape, np.nan, part.dtype) for part in results]
 
 
+class _Recent:
+    """The latest fits, from whose steps a derivative need not be made again; by their records.
+
+    That it is there saves time and changes nothing: a record is enough for a derivative.
+    """
+
+    def __init__(self, most):
+        self.most, self.fits, self.lock = most, {}, Lock()
+
+    def keep(self, fit):
+        with self.lock:
+            self.fits[fit.record.tobytes()] = fit.fitted
+            while len(self.fits) > self.most:
+                del self.fits[next(iter(self.fits))]
+
+    def find(self, record):
+        with self.lock:
+            return self.fits.get(record.tobytes())
+
+
+_RECENT = _Recent(16)
+
+
 @dataclass(frozen=True)
 class _Fit:
     """(X, sample weights?, initial parameters?) to parameters, the record in uint32, status."""
@@ -164,6 +188,7 @@ class _Fit:
         except FAILURES:
             record = np.full(self.layer.record_size(self.shape[1]), np.nan)
             return *nothing(self.parameters), record.view(np.uint32), np.int32(FitStatus.FAILED)
+        _RECENT.keep(fit)
         status = FitStatus.OK if not fit.complaints else FitStatus.DOUBTFUL
         if not self.layer.told(fit.record).converged:
             status = FitStatus.NOT_CONVERGED
@@ -209,22 +234,23 @@ class _Derivative:
             return nothing(self.results)
         try:
             compute = self._pulled if self.backwards else self._pushed
-            parts, complaints = compute(record, X, weight, linear)
+            parts, complaints = compute((record, X, weight), linear, _RECENT.find(record))
             warn_of(complaints)
         except FAILURES:
             return nothing(self.results)
         return [part.astype(self.fit.dtype, copy=False) for part in parts]
 
-    def _pushed(self, record, X, weight, tangents):
+    def _pushed(self, of_fit, tangents, found):
         data, weighted, started = self.moving
         X_dot = tangents.pop(0) if data else None
         weight_dot = tangents.pop(0) if weighted else None
-        return self.fit.layer.jvp(record, X, weight, X_dot, weight_dot, tangents or None)
+        initial_dot = tangents or None
+        return self.fit.layer.jvp(*of_fit, X_dot, weight_dot, initial_dot, fitted=found)
 
-    def _pulled(self, record, X, weight, cotangents):
+    def _pulled(self, of_fit, cotangents, found):
         data, weighted, started = self.moving
-        wrt_weight = weighted or started
-        bar = self.fit.layer.vjp(record, X, weight, cotangents, wrt_weight=wrt_weight)
+        options = {"wrt_weight": weighted or started, "fitted": found}
+        bar = self.fit.layer.vjp(*of_fit, cotangents, **options)
         parts = [bar.data] * data + [bar.sample_weight] * weighted
         return parts + (list(bar.initial) if started else []), bar.complaints
 

@@ -47,10 +47,9 @@ def over_sets(function, arrays, n_axes):
 
     An operand that is the same for all has the length one there.
     """
-    arrays = [np.asarray(array) for array in arrays]
-    axes = np.broadcast_shapes(*(array.shape[:n_axes] for array in arrays))
-    if not axes:
+    if n_axes == 0:
         return function(*arrays)
+    axes = np.broadcast_shapes(*(array.shape[:n_axes] for array in arrays))
     results = [np.empty(axes + part.shape, part.dtype) for part in function.results]
     for index in np.ndindex(axes):
         own = (

@@ -8,12 +8,14 @@ from naive import inner_product, random_cotangent, random_mixture
 from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture, MixtureParameters
+from skgmmot.functions.layer import MixtureLayer
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
 from jax.test_util import check_grads  # noqa: E402
 
+from skgmmot.bridges import jax_fit  # noqa: E402
 from skgmmot.jax import FitStatus, FittedMixture, check, fit_mixture  # noqa: E402
 
 TYPES = ["full", "tied", "diag", "spherical"]
@@ -328,3 +330,25 @@ def test_second_derivatives_are_refused():
     for twice in (jax.hessian(loss), jax.jacfwd(jax.jacfwd(loss)), jax.jacrev(jax.jacrev(loss))):
         with pytest.raises(NotImplementedError, match="fit_mixture has first derivatives only"):
             twice(X)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.usefixtures("x64")
+def test_derivative_needs_the_record_only(mode, monkeypatch):
+    """What is remembered of the latest fits saves time, and changes a gradient by rounding."""
+    X = jnp.asarray(cloud())
+    options = {"mode": mode, "max_iter": 400, "covariance_type": "diag"}
+    gradient = jax.grad(lambda X: (fit_mixture(X, 2, **options).covariances ** 2).sum())
+    remembered = gradient(X)
+    monkeypatch.setattr(jax_fit, "_RECENT", jax_fit._Recent(0))
+    np.testing.assert_allclose(gradient(X), remembered, rtol=1e-9, atol=1e-12)
+    assert not jax_fit._RECENT.fits
+
+
+def test_latest_fits_are_forgotten_in_their_turn():
+    recent = jax_fit._Recent(2)
+    fits = [MixtureLayer.of(random_state=0).fit(cloud() + i) for i in range(3)]
+    for fit in fits:
+        recent.keep(fit)
+    found = [recent.find(fit.record) for fit in fits]
+    assert found == [None, fits[1].fitted, fits[2].fitted]
