@@ -93,12 +93,11 @@ def _lowered(context, *operands, function, n_linear, n_axes):
         context.avals_in,
         context.avals_out,
         has_side_effect=False,
-        returns_token=False,
     )
     return results
 
 
-mlir.register_lowering(_host_call, _lowered, cacheable=False)
+mlir.register_lowering(_host_call, _lowered)
 
 
 def _batched(operands, axes, *, function, n_linear, n_axes):
