@@ -34,14 +34,14 @@ _WORDS = {
 class FittedMixture(NamedTuple):
     """What `fit_mixture` returns: a tuple of arrays, which JAX takes apart as it does any other.
 
-    Under `jax.vmap` each has the axis of the sets in front.
+    Under ``jax.vmap`` each has the axis of the sets in front.
 
     Attributes
     ----------
     weights : jax.Array of shape (n_components,)
     means : jax.Array of shape (n_components, n_features)
     covariances : jax.Array
-        Of the shape that belongs to ``covariance_type``, see `MixtureParameters`.
+        Of the shape that belongs to ``covariance_type``, see `~skgmmot.MixtureParameters`.
     status : jax.Array of shape (), int32
         A `FitStatus`.
 
@@ -64,12 +64,12 @@ _Checked = TypeVar("_Checked")
 
 
 def check(fitted: _Checked, *, accept: tuple[FitStatus, ...] = ()) -> _Checked:
-    """Raise an error if fits have not ended well; for results, outside of `jax.jit`.
+    """Raise an error if fits have not ended well; for results, outside of ``jax.jit``.
 
     Parameters
     ----------
     fitted : FittedMixture or array of int
-        What `fit_mixture` has returned, also under `jax.vmap`, or its ``status``.
+        What `fit_mixture` has returned, also under ``jax.vmap``, or its ``status``.
     accept : tuple of FitStatus, default=()
         What is let pass beside ``OK``.
 
@@ -83,7 +83,7 @@ def check(fitted: _Checked, *, accept: tuple[FitStatus, ...] = ()) -> _Checked:
     RuntimeError
         If a fit has another status; it counts them and says what to do.
     TypeError
-        If the status is not known yet, within `jax.jit` and other transformations.
+        If the status is not known yet, within ``jax.jit`` and other transformations.
 
     Examples
     --------
@@ -128,8 +128,9 @@ def fit_mixture(
 ) -> FittedMixture:
     """Fit a Gaussian mixture by EM, as a function that JAX differentiates.
 
-    It is what `DifferentiableGaussianMixture` computes, called back from compiled code. `jax.jit`,
-    `jax.vmap`, `jax.grad`, `jax.jvp`, `jax.jacfwd`, `jax.jacrev` and their compositions work.
+    It is what `~skgmmot.DifferentiableGaussianMixture` computes, called back from compiled code.
+    ``jax.jit``, ``jax.vmap``, ``jax.grad``, ``jax.jvp``, ``jax.jacfwd``, ``jax.jacrev`` and their
+    compositions work.
 
     Parameters
     ----------
@@ -148,11 +149,11 @@ def fit_mixture(
         Non-negative weights. There is a derivative with respect to them.
     gradient_tol : float, default=1e-6
         Relative accuracy asked of ``implicit``, ``tol`` of
-        `DifferentiableGaussianMixture.gradient_wrt_data`.
+        `~skgmmot.DifferentiableGaussianMixture.gradient_wrt_data`.
     **options
-        Further parameters of `DifferentiableGaussianMixture`, such as ``means_init``,
-        ``residual_tol`` and ``max_iter``, but for ``warm_start`` and ``keep_path``. They are
-        constants. ``random_state`` is 0 by default: a function in JAX has no memory.
+        Further parameters of `~skgmmot.DifferentiableGaussianMixture`, such as
+        ``means_init``, ``residual_tol`` and ``max_iter``, but for ``warm_start`` and ``keep_path``.
+        They are constants. ``random_state`` is 0 by default: a function in JAX has no memory.
 
     Returns
     -------
@@ -220,20 +221,21 @@ def mixture_wasserstein(
 ) -> jax.Array:
     """Mixture-Wasserstein distance MW2 between two mixtures, as a function that JAX differentiates.
 
-    It is `skgmmot.mixture_wasserstein`, called back from compiled code. `jax.jit`, `jax.vmap`,
-    `jax.grad`, `jax.jvp` and their compositions work.
+    It is `skgmmot.mixture_wasserstein`, called back from compiled code. ``jax.jit``, ``jax.vmap``,
+    ``jax.grad``, ``jax.jvp`` and their compositions work.
 
     Parameters
     ----------
     a, b : FittedMixture, tuple, MixtureParameters or estimator
         What `fit_mixture` returns, a tuple ``(weights, means, covariances)`` of arrays or a
-        `MixtureParameters`, with a derivative with respect to each array; or, as a constant, a
-        fitted mixture, of this package or of scikit-learn.
+        `~skgmmot.MixtureParameters`, with a derivative with respect to each array; or, as a
+        constant, a fitted mixture, of this package or of scikit-learn.
     squared : bool, default=False
         Whether to return the squared distance, which is smooth also where it is zero. Of the
         distance the gradient there is zero, one of its subgradients.
     reg, reg_m : float, and float, tuple of two floats or None
-        Weights of the entropy and of the marginal terms, see `mixture_transport`. Constants.
+        Weights of the entropy and of the marginal terms, see `~skgmmot.mixture_transport`.
+        Constants.
     covariance_type : {"full", "tied", "diag", "spherical"}, default=None
         That of tuples whose shapes leave it open, since there are as many components as features.
 
@@ -301,7 +303,7 @@ def mixture_loss(
     n_components : int, default=None
         Number of components of the mixture that is fitted, as in `fit_mixture`.
     squared : bool, default=True
-        Whether the loss is the squared distance, as that of `mixture_flow`.
+        Whether the loss is the squared distance, as that of `~skgmmot.mixture_flow`.
     reg, reg_m
         As in `mixture_wasserstein`.
     initial, covariance_type, mode, sample_weight, gradient_tol, **options
@@ -314,7 +316,7 @@ def mixture_loss(
 
     See Also
     --------
-    mixture_flow : Points that move down this loss, without JAX.
+    skgmmot.mixture_flow : Points that move down this loss, without JAX.
 
     Examples
     --------
