@@ -1,8 +1,15 @@
-"""Doctests of what needs a framework are left out where it is not installed."""
+"""Doctests of what PyTorch or JAX is needed for are left out where these are not installed."""
 
-import importlib.util
+from importlib.util import find_spec
 
-collect_ignore_glob = []
-if importlib.util.find_spec("torch") is None:
-    collect_ignore_glob += ["skgmmot/torch.py", "skgmmot/bridges/torch_*.py"]
-    collect_ignore_glob += ["doc/user_guide/torch_and_jax.rst"]
+collect_ignore = [
+    path
+    for framework in ("torch", "jax")
+    if find_spec(framework) is None
+    for path in (f"skgmmot/{framework}.py", "doc/user_guide/torch_and_jax.rst")
+]
+collect_ignore_glob = [
+    f"skgmmot/bridges/{framework}_*.py"
+    for framework in ("torch", "jax")
+    if find_spec(framework) is None
+]

@@ -44,9 +44,12 @@ intersphinx_mapping = {
 }
 
 # Methods that are not ours to document: what scikit-learn writes on every estimator, beside the
-# ``set_fit_request`` and kin, and Python on every tuple. The template of classes reads them too.
+# ``set_fit_request`` and kin, and Python on every tuple and int. The template of classes reads
+# them too.
 others_methods = {
     "count", "index",
+    "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator", "from_bytes", "imag",
+    "is_integer", "numerator", "real", "to_bytes",
     "get_feature_names_out", "get_metadata_routing", "get_params", "set_callbacks",
     "set_output", "set_params",
 }  # fmt: skip

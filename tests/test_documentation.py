@@ -5,7 +5,6 @@ folder, as the gate does after it has built them.
 """
 
 import ast
-import importlib.util
 import inspect
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from frameworks import FRAMEWORK_MODULES
 from numpydoc.validate import validate
 
 import skgmmot
@@ -61,11 +61,7 @@ one is named, two is mentioned.
     assert documented_names(source) == {"package.one", "package.inner.two"}
 
 
-MODULES = [skgmmot, skgmmot.metrics, skgmmot.plotting, skgmmot.entropic]
-if importlib.util.find_spec("torch"):
-    import skgmmot.torch
-
-    MODULES.append(skgmmot.torch)
+MODULES = [skgmmot, skgmmot.metrics, skgmmot.plotting, skgmmot.entropic, *FRAMEWORK_MODULES]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -93,8 +89,9 @@ NOT_ASKED = {
 }
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
-    "BlockCoordinateStep", "FitCotangent", "LinearSolve", "MixtureFits", "MixtureFlow",
-    "MixtureTensors", "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
+    "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture", "LinearSolve",
+    "MixtureFits", "MixtureFlow", "MixtureTensors", "MixtureTransport", "SemirelaxedTransport",
+    "SetsCotangent",
 }  # fmt: skip
 
 

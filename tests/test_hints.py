@@ -4,12 +4,12 @@ mypy reads the functions that return None as a user's code, pytest runs them: ``
 the former, ``assert`` for the latter.
 """
 
-import importlib.util
 import inspect
 import typing
 
 import numpy as np
 import pytest
+from frameworks import FRAMEWORK_MODULES
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import StrOptions
@@ -64,15 +64,14 @@ def public_functions(module):
                     yield f"{name}.{attribute}", value
 
 
-ROOMS = [skgmmot, skgmmot.entropic, skgmmot.metrics, skgmmot.plotting]
-if importlib.util.find_spec("torch"):
-    import skgmmot.torch
-
-    ROOMS.append(skgmmot.torch)
-
 FUNCTIONS = {
-    name if module is not getattr(skgmmot, "torch", None) else f"torch.{name}": function
-    for module in ROOMS
+    name: function
+    for module in (skgmmot, skgmmot.entropic, skgmmot.metrics, skgmmot.plotting)
+    for name, function in public_functions(module)
+}
+FUNCTIONS |= {  # some names are in several of them
+    f"{module.__name__}.{name}": function
+    for module in FRAMEWORK_MODULES
     for name, function in public_functions(module)
 }
 # Made by their functions only, of what is not public.

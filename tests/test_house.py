@@ -5,7 +5,6 @@ The rules read the source, so they hold for code that no other test runs. `impor
 """
 
 import ast
-import importlib.util
 import re
 import runpy
 import subprocess
@@ -13,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from frameworks import FRAMEWORK_MODULES, FRAMEWORKS
 
 import skgmmot
 import skgmmot.metrics
@@ -30,8 +30,9 @@ ROOMS = {
         "checks",
         "parameters",
     },
-    "torch": {"bridges", "parameters"},  # public functions for another framework
-    "bridges": {"functions", "estimators", "checks", "parameters"},
+    "jax": {"bridges", "parameters"},  # public functions for another framework
+    "torch": {"bridges", "parameters"},
+    "bridges": {"functions", "estimators", "families", "checks", "parameters"},
     "entropic": {"functions"},  # public names of their own for what stands there
     "metrics": {"functions"},
     "warm_up": {
@@ -90,7 +91,7 @@ NARROWER = {
 }
 # The rooms that know scikit-learn's manners.
 UPPER_ROOMS = {"plotting", "functions", "estimators", "results", "checks", "entropic"}
-UPPER_ROOMS |= {"torch", "bridges"}
+UPPER_ROOMS |= {"jax", "torch", "bridges"}
 
 # What of scikit-learn a module of the others may use.
 SKLEARN_BELOW = {
@@ -100,14 +101,12 @@ SKLEARN_BELOW = {
     }
 }
 # The rooms that may warn. The others return what there is to warn of.
-WARNING_ROOMS = {"functions", "estimators", "checks"}
+WARNING_ROOMS = {"bridges", "functions", "estimators", "checks"}
 # Below them one module warns: nobody above sees that a kernel is compiled, and cannot be kept.
 WARNING_MODULES = {"skgmmot.kernels.compilation"}
 
 COVARIANCE_TYPES = {"full", "tied", "diag", "spherical"}
 NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib"}
-# Frameworks, which one public module and its bridges import, and nobody imports those.
-FRAMEWORKS = {"torch"}
 LONGEST_MODULE = 400
 
 
@@ -280,6 +279,8 @@ def test_module_is_short_and_free_of_assert(module):
             "inside the function",
         ),
         ("skgmmot.estimators.mixture", "import matplotlib.pyplot as plt", "inside the function"),
+        ("skgmmot.functions.layer", "def f():\n    import jax", "belongs to skgmmot.jax"),
+        ("skgmmot.functions.layer", "from ..bridges.jax_fit import x", "may not import bridges"),
     ],
 )
 def test_import_reader_sees_an_offence(importer, source, complaint):
@@ -298,6 +299,8 @@ def test_import_reader_sees_an_offence(importer, source, complaint):
         ("skgmmot.functions.flow", "from sklearn.exceptions import ConvergenceWarning"),
         ("skgmmot.em.initialization", "from sklearn.cluster import KMeans, kmeans_plusplus"),
         ("skgmmot.transport.plans", "def exact(cost):\n    import ot"),
+        ("skgmmot.jax", "import jax\nfrom .bridges.jax_fit import fitted"),
+        ("skgmmot.bridges.jax_fit", "import jax.numpy as jnp\nfrom ..checks import as_parameters"),
         ("skgmmot.plotting.palette", "if TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
         ("skgmmot.functions.distances", "from .mixture_transport import mixture_transport"),
         (
@@ -384,11 +387,7 @@ def docstring_offences(docstring):
     return offences
 
 
-PUBLIC_ROOMS = [skgmmot, skgmmot.metrics, skgmmot.plotting]
-if importlib.util.find_spec("torch"):
-    import skgmmot.torch
-
-    PUBLIC_ROOMS.append(skgmmot.torch)
+PUBLIC_ROOMS = skgmmot, skgmmot.metrics, skgmmot.plotting, *FRAMEWORK_MODULES
 PUBLIC = [(room, name) for room in PUBLIC_ROOMS for name in room.__all__]
 
 

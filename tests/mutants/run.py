@@ -46,6 +46,7 @@ ROOMS = (
     "results",
     "plotting",
     "bridges",
+    "bridges_jax",
     "shared",
 )
 SCRATCH = Path(tempfile.gettempdir()) / f"skgmmot-mutants-{getattr(os, 'getuid', int)()}"
