@@ -16,7 +16,8 @@ them): it is followed in steps that grow until the trust region ends them.
 In Fisher coordinates a component counts by its mass. One of little mass may be flung out of the
 data, or lose the rest, in a step that is short as a whole: what was learned of it is then out of
 date. So a step that would change any component by more than a few of its own units is not made, and
-all but the last pair are forgotten.
+all but the last pair are forgotten. A component that has nearly lost its mass moves as in EM, and
+holds no other up.
 """
 
 import numpy as np
@@ -31,7 +32,8 @@ _LEAST_CURVATURE = 1e-4  # ⟨s, y⟩ / ⟨s, s⟩; where it is less …
 _DAMPING = 0.2  # … so much of ⟨s, H⁻¹ s⟩ takes its place …
 _LEAST_DAMPED = 1e-6  # … but not less than this
 _FIRST_RADIUS = 0.1
-_LARGEST_CHANGE = 2.0  # of a component, in its own units
+_LARGEST_CHANGE = 2.0  # of a component, in its own units …
+_NEGLIGIBLE = 1e-5  # … unless it has less than this share of the mass
 _TRIES = 2  # of a move, in a smaller region the second time
 
 
@@ -51,21 +53,21 @@ class LBFGS(Safeguarded):
             return None
         vector = _direction(self._pairs, residual)
         slope, length = residual @ vector, np.linalg.norm(vector)
-        change = coordinates.largest_change(vector)
         for _ in range(_TRIES):
             # EM's own step is never too long
             part = min(1.0, max(self._radius, np.linalg.norm(residual)) / length)
-            if part * change > _LARGEST_CHANGE:
-                break
             predicted = (part - 0.5 * part * part) * slope
-            gain, *moved = self.try_move(em_map, step, coordinates, part * vector)
+            move = coordinates.within(part * vector, residual, _LARGEST_CHANGE, _NEGLIGIBLE)
+            if move is None:
+                break
+            gain, *moved = self.try_move(em_map, step, coordinates, move)
             if predicted > 10 * rounding(step):  # else the ratio is one of rounding errors
                 if gain < 0.25 * predicted:
                     self._radius = 0.25 * part * length
                 elif gain > 0.75 * predicted and part < 1.0:
                     self._radius = min(2.0 * self._radius, LARGEST_MOVE)
             if self.accepts(gain, step):
-                self._last = part * vector, residual, part * residual
+                self._last = move, residual, part * residual
                 return moved
         del self._pairs[:-1]
         return None

@@ -113,17 +113,29 @@ class FisherCoordinates:
             spread / self._spread_root,
         )
 
-    def largest_change(self, vector):
-        """The largest change of a component along a tangent, in units of the component.
+    def within(self, vector, plain, most, negligible):
+        """The vector, if it changes no component by more than so many of its own units; else None.
 
-        That of `scaled_change`, but of a weight relative to itself. For a component of little mass
-        it is far longer than the vector.
+        These are those of `scaled_change`, but of a weight relative to itself: for a component of
+        little mass a change may be far longer than its part of the vector. Those of a negligible
+        share of the mass do not count, and move as another vector, ``plain``, has it.
         """
+        small = self._root**2 < negligible
+        if small.any():
+            parts = zip(self._split(vector), self._split(plain), strict=True)
+            rows = small, small[:, None], small[:, None]
+            if self.family.is_shared:
+                rows = *rows[:2], np.zeros((1, 1), dtype=bool)
+            vector = self._joined(
+                *(np.where(row, b, a) for row, (a, b) in zip(rows, parts, strict=True))
+            )
         weights, means, spread = self._split(vector)
         root = self._root[:, None]
         spread = np.sqrt(2.0) * spread / (1.0 if self.family.is_shared else root)
         parts = weights[:, None] / root, means / root, spread
-        return float(np.sqrt(max((part * part).sum(axis=1).max() for part in parts)))
+        squares = (np.square(part).sum(axis=1) for part in parts)
+        change = np.max(np.broadcast_arrays(*squares), axis=0)
+        return None if (change[~small] > most * most).any() else vector
 
     def _transformed(self, root, theta):
         """Means, and flattened covariances, in other axes."""

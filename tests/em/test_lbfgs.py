@@ -58,10 +58,14 @@ class OnModel(LBFGS):
         predicted = (part - 0.5 * part**2) * slope
         return next(self._shares) * predicted, "there", "the step from there"
 
+    def within(self, vector, plain, most, negligible):
+        assert plain is self.residual and (most, negligible) == (2.0, 1e-5)
+        return vector if np.linalg.norm(vector) / self.unit <= most else None
+
     def moved(self, residual, lower_bound=-1.0):
         self.residual = residual
         step = SimpleNamespace(lower_bound=lower_bound)
-        coordinates = SimpleNamespace(largest_change=lambda v: np.linalg.norm(v) / self.unit)
+        coordinates = SimpleNamespace(within=self.within)
         return self.accelerated(None, step, coordinates, residual, 10)
 
 
@@ -192,6 +196,15 @@ def test_no_component_is_flung_away():
     solver = OnModel(pairs, radius=8.0, shares=[0.4])
     solver.unit = 4.1
     assert solver.moved(residual) is not None
+
+
+def test_what_was_made_is_learned_where_it_is_not_what_was_wanted():
+    pairs, residual = far()
+    solver = OnModel(pairs, radius=8.0, shares=[0.4, 0.4])
+    solver.within = lambda vector, *_: 0.5 * vector
+    solver.moved(residual)
+    assert np.linalg.norm(solver.tried[0]) == pytest.approx(4.0, rel=1e-12)
+    np.testing.assert_array_equal(solver._last[0], solver.tried[0])
 
 
 @pytest.mark.parametrize("memory, n_kept", [(2**26, 20), (5 * 2 * 4 * 8, 5), (1, 3)])

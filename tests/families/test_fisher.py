@@ -1,5 +1,7 @@
 """Coordinates for Krylov solvers."""
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def test_vectors_stand_for_tangents_and_cotangents(kind, fixed_weights):
 
 @all_types
 @pytest.mark.parametrize("part", ["weights", "means", "covariances"])
-def test_largest_change_is_in_units_of_the_component(kind, part):
+def test_changes_are_in_units_of_the_component(kind, part):
     rng = np.random.default_rng(3)
     theta = naive.random_mixture(rng, 3, 2, kind)
     coordinates = FisherCoordinates(theta, 50.0 * theta.weights, False)
@@ -55,8 +57,30 @@ def test_largest_change_is_in_units_of_the_component(kind, part):
         "means": np.linalg.norm(steps, axis=1).max(),
         "covariances": np.linalg.norm(whitened, axis=(1, 2)).max(),
     }[part]
-    found = coordinates.largest_change(coordinates.of_tangent(only))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    vector = coordinates.of_tangent(only)
+    assert coordinates.within(vector, None, 1.001 * expected, 0.0) is vector
+    assert coordinates.within(vector, None, 0.999 * expected, 0.0) is None
+
+
+@all_types
+@all_weights
+def test_negligible_components_move_as_another_vector_has_it(kind, fixed_weights):
+    rng = np.random.default_rng(3)
+    theta = naive.random_mixture(rng, 3, 2, kind)
+    mass = np.array([0.5, 1e-9, 0.5])
+    theta = replace(theta, weights=mass / mass.sum())
+    coordinates = FisherCoordinates(theta, mass, fixed_weights)
+    vector, plain = 1e-3 * rng.normal(size=(2, coordinates.size))
+    assert coordinates.within(vector, plain, 2.0, 0.0) is None
+    tangent, slow = coordinates.tangent(vector), coordinates.tangent(plain)
+    mixed = coordinates.tangent(coordinates.within(vector, plain, 2.0, 1e-5))
+    for name, both in zip(PARTS, zip(tangent, slow, mixed, strict=True), strict=True):
+        fast, other, found = both
+        if name == "covariances" and kind == "tied":
+            np.testing.assert_array_equal(found, fast)
+        else:
+            np.testing.assert_array_equal(found[[0, 2]], fast[[0, 2]])
+            np.testing.assert_array_equal(found[1], other[1])
 
 
 @all_types

@@ -90,8 +90,8 @@ MUTANTS = {
         ),
         (
             "components flung away",
-            "if part * change > _LARGEST_CHANGE:",
-            "if False:",
+            "            if move is None:\n                break\n",
+            "            if move is None:\n                move = part * vector\n",
             "em/test_lbfgs.py",
         ),
         (
@@ -114,7 +114,7 @@ MUTANTS = {
         ),
         (
             "a moved step is learned as a plain one",
-            "self._last = part * vector, residual, part * residual",
+            "self._last = move, residual, part * residual",
             "pass",
             "em/test_lbfgs.py",
         ),
