@@ -145,8 +145,9 @@ def test_warm_starts_without_transport_go_on_with_em(kind, reg_covar):
         fitter.fit_pair(X, Y)
     fitter.set_params(max_iter=5000).fit_pair(X, Y)
     assert fitter.converged_ and fitter.residual_ < 1e-6
+    plain = {"acceleration": None}  # a faster climb may end at another maximum
     expected = sum(
-        DifferentiableGaussianMixture(2, residual_tol=1e-8, max_iter=5000, **options)
+        DifferentiableGaussianMixture(2, residual_tol=1e-8, max_iter=50_000, **plain, **options)
         .fit(data)
         .score(data)
         for data in (X, Y)
