@@ -101,8 +101,8 @@ plt.show()
 # %%
 # In a Pipeline
 # -------------
-# `MixtureEmbedding` fits and describes sets as a transformer does. It knows no weights, so here
-# each pixel is repeated as often as its ink says.
+# `skgmmot.MixtureEmbedding` fits and describes sets as a transformer does. It knows no weights, so
+# here each pixel is repeated as often as its ink says.
 
 pairs = zip(sets, weights, strict=True)
 inked = [np.repeat(own, ink.astype(int), axis=0) for own, ink in pairs]

@@ -223,6 +223,20 @@ class MixtureEmbedding(PackageManners, TransformerMixin, BaseEstimator):
         parts = fits.weights, fits.means, covariances
         return np.concatenate([part.reshape(len(fits), -1) for part in parts], axis=1)
 
+    def fit_transform(self, X: Any, y: object = None) -> NDArray[np.float64]:
+        """Fit, and make features of the same sets.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+
+        Returns
+        -------
+        features : ndarray of shape (n_sets, n_features_out)
+        """
+        return self.fit(X).transform(X)
+
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Name the features.
 

@@ -81,7 +81,7 @@ class MixtureFits:
         The scaled change of the parameters in the last step.
     converged : ndarray of shape (n_sets,), bool
     failed : ndarray of shape (n_sets,), bool
-        Sets that no mixture could be fitted to: their parameters are NaN, and `errors` tells why.
+        Sets that no mixture could be fitted to: their parameters are NaN, and ``errors`` tells why.
     errors : dict
         An exception for each set that failed, by its number.
 
