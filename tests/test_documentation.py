@@ -201,7 +201,12 @@ CLASSES = {
 @needs_pages
 def test_every_public_method_stands_on_a_page():
     names = inventory_names(HTML / "objects.inv")
-    wanted = {f"{name}.{method}" for name, cls in CLASSES.items() for method in public_methods(cls)}
+    hidden = {"get_feature_names_out"}  # what that is scikit-learn says: conf.py leaves it out
+    wanted = {
+        f"{name}.{method}"
+        for name, cls in CLASSES.items()
+        for method in public_methods(cls) - hidden
+    }
     assert len(wanted) > 40
     assert wanted - names == set()
 
