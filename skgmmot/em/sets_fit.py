@@ -21,7 +21,7 @@ PATIENCE = 200  # steps that all sets make together, if slow ones are to be acce
 
 
 class SetsFit(NamedTuple):
-    """What EM has made of some sets. Where it failed, parameters are those before the failure.
+    """What EM has made of some sets. Where it failed, parameters mean nothing.
 
     parameters, previous : MixtureParameters, θ_T and θ_{T-1}, with a first axis for the sets
     lower_bounds : ndarray of shape (n_sets,), mean log-likelihoods at θ_{T-1}

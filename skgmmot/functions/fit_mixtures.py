@@ -16,7 +16,6 @@ from ..em.initialization import initial_parameters
 from ..em.lbfgs import LBFGS
 from ..em.sets_fit import fit_sets
 from ..em.sets_map import SetsMap
-from ..families import FAMILIES
 from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, InitParams, MixtureParameters, RandomState
 from ..samples import samples_of
@@ -204,7 +203,6 @@ def _weights_of(sample_weight, rows, bounds, shape):
 
 def _given(initial, n_sets, n_features, covariance_type):
     """θ_0 with a first axis for the sets."""
-    family = FAMILIES[covariance_type]
     if isinstance(initial, tuple) and len(initial) == 3 and np.ndim(initial[0]) == 2:
         each = [MixtureParameters(*parts, covariance_type) for parts in zip(*initial, strict=True)]
     elif isinstance(initial, (list, np.ndarray)) or hasattr(initial, "failed"):
@@ -225,7 +223,7 @@ def _given(initial, n_sets, n_features, covariance_type):
         )
     parts = (np.stack(part) for part in zip(*each, strict=True))
     weights, means, covariances = (np.repeat(p, n_sets // len(each), axis=0) for p in parts)
-    return MixtureParameters(weights, means, covariances, family.name)
+    return MixtureParameters(weights, means, covariances, covariance_type)
 
 
 def _checked_number(n_components, given):

@@ -66,7 +66,7 @@ def statistics_of_sets(
     size = coefficients.shape[2]
     near, out = _room(n_components, size), np.empty((1, *_room(n_components, size).shape))
     apart, out_apart = near[:n_components].copy(), out[:, :n_components].copy()
-    points, origin = np.zeros((2, 1 + n_components, n_features))
+    points, means_of_sums = np.zeros((2, 1 + n_components, n_features))
     sizes, marks, total = np.empty(size), np.empty(n_components, np.bool_), np.empty(1)
     for s in chosen:
         if not centered[s]:
@@ -76,47 +76,33 @@ def statistics_of_sets(
             for k in range(n_components):
                 origins[s, k] = means[s, k] if centered[s] else centers[s]
         total[0] = 0.0
-        rows = X[: bounds[s, 1]]
         if centered[s]:
-            apart[:, 0], out_apart[:] = constants[s], 0.0
-            points[1:], origin[1:] = means[s], origins[s]
-            statistics(
-                rows,
-                sample_weight,
-                points,
-                apart,
-                factors[s],
-                pairs,
-                has_norm,
-                0,
-                None,
-                origin,
-                bounds[s],
-                out_apart,
-                total,
-                None,
-            )
-            sums[s] = out_apart[0, :, :size]
+            apart[:, 0] = constants[s]
+            points[1:], means_of_sums[1:] = means[s], origins[s]
+            eta, part, n_near, n_apart = apart, out_apart, 0, n_components
+            reference, origin = points, means_of_sums
         else:
-            near[:n_components, :size], out[:] = coefficients[s], 0.0
-            center = centers[s : s + 1]
-            statistics(
-                rows,
-                sample_weight,
-                center,
-                near,
-                factors[s, :0],
-                pairs,
-                has_norm,
-                n_components,
-                None,
-                center,
-                bounds[s],
-                out,
-                total,
-                None,
-            )
-            sums[s] = out[0, :n_components, :size]
+            near[:n_components, :size] = coefficients[s]
+            eta, part, n_near, n_apart = near, out, n_components, 0
+            reference = origin = centers[s : s + 1]
+        part[:] = 0.0
+        statistics(
+            X[: bounds[s, 1]],
+            sample_weight,
+            reference,
+            eta,
+            factors[s, :n_apart],
+            pairs,
+            has_norm,
+            n_near,
+            None,
+            origin,
+            bounds[s],
+            part,
+            total,
+            None,
+        )
+        sums[s] = part[0, :n_components, :size]
         log_likelihood[s] = total[0]
 
 
@@ -146,55 +132,39 @@ def statistics_vjp_of_sets(
     apart, apart_bar = near[:n_components].copy(), near[:n_components].copy()
     n_out = min(1, coefficients_bar.shape[0])
     out, out_apart = np.empty((n_out, *near.shape)), np.empty((n_out, *apart.shape))
-    points, origin = np.zeros((2, 1 + n_components, n_features))
+    points, means_of_sums = np.zeros((2, 1 + n_components, n_features))
     for s in range(bounds.shape[0]):
-        rows = X[: bounds[s, 1]]
         if centered[s]:
-            apart[:, :size], apart_bar[:, :size], out_apart[:] = coefficients[s], sums_bar[s], 0.0
+            apart[:, :size], apart_bar[:, :size] = coefficients[s], sums_bar[s]
             apart[:, 0], apart[:, 1 : 1 + n_features] = constants[s], 0.0
-            points[1:], origin[1:] = means[s], origins[s]
-            statistics_vjp(
-                rows,
-                sample_weight,
-                points,
-                apart,
-                factors[s],
-                pairs,
-                has_norm,
-                0,
-                None,
-                origin,
-                apart_bar,
-                bounds[s],
-                out_apart,
-                X_bar,
-                weight_bar,
-            )
-            if n_out:
-                coefficients_bar[s] = out_apart[0, :, :size]
+            points[1:], means_of_sums[1:] = means[s], origins[s]
+            eta, bar, part, n_near, n_apart = apart, apart_bar, out_apart, 0, n_components
+            reference, origin = points, means_of_sums
         else:
             near[:n_components, :size] = coefficients[s]
             near_bar[:n_components, :size] = sums_bar[s]
-            out[:], center = 0.0, centers[s : s + 1]
-            statistics_vjp(
-                rows,
-                sample_weight,
-                center,
-                near,
-                factors[s, :0],
-                pairs,
-                has_norm,
-                n_components,
-                None,
-                center,
-                near_bar,
-                bounds[s],
-                out,
-                X_bar,
-                weight_bar,
-            )
-            if n_out:
-                coefficients_bar[s] = out[0, :n_components, :size]
+            eta, bar, part, n_near, n_apart = near, near_bar, out, n_components, 0
+            reference = origin = centers[s : s + 1]
+        part[:] = 0.0
+        statistics_vjp(
+            X[: bounds[s, 1]],
+            sample_weight,
+            reference,
+            eta,
+            factors[s, :n_apart],
+            pairs,
+            has_norm,
+            n_near,
+            None,
+            origin,
+            bar,
+            bounds[s],
+            part,
+            X_bar,
+            weight_bar,
+        )
+        if n_out:
+            coefficients_bar[s] = part[0, :n_components, :size]
 
 
 @kernel

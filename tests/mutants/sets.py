@@ -4,8 +4,8 @@ MUTANTS = {
     "kernels/sets.py": [
         (
             "constants of the common point also about the means",
-            "apart[:, 0], out_apart[:] = constants[s], 0.0",
-            "apart[:, 0], out_apart[:] = coefficients[s, :, 0], 0.0",
+            "            apart[:, 0] = constants[s]\n            points",
+            "            apart[:, 0] = coefficients[s, :, 0]\n            points",
             "em/test_sets_map.py -k about_their_means",
         ),
         (
@@ -22,8 +22,8 @@ MUTANTS = {
         ),
         (
             "rows of the next set read",
-            "        rows = X[: bounds[s, 1]]\n        if centered[s]:\n            apart[:, 0]",
-            "        rows = X\n        if centered[s]:\n            apart[:, 0]",
+            "        part[:] = 0.0\n        statistics(\n            X[: bounds[s, 1]],",
+            "        part[:] = 0.0\n        statistics(\n            X,",
             "em/test_sets_map.py -k a_step_of_all_sets",
         ),
         (
