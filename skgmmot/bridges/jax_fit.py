@@ -12,10 +12,9 @@ from jax.custom_derivatives import SymbolicZero
 
 from ..estimators.state import warn_of
 from ..functions.layer import MixtureLayer
+from ..functions.layer_sets import FAILURES, fit_each, jvp_each, vjp_each
+from ..functions.mixture_fits import told_of_sets
 from .jax_host import host_call
-
-# What a fit or a derivative raises that cannot be done; warnings, where these are errors.
-FAILURES = (ValueError, RuntimeError, ArithmeticError, Warning)
 
 
 class FitStatus(IntEnum):
@@ -194,6 +193,15 @@ class _Fit:
             status = FitStatus.NOT_CONVERGED
         return *fit.parameters, fit.record.view(np.uint32), np.int32(status)
 
+    def each(self, X, *others):
+        weight, initial = self.split(others)
+        fits = fit_each(self.layer, X, weight, tuple(initial) if initial else None)
+        status = np.full(len(X), FitStatus.OK, np.int32)
+        status[[s for s, _ in fits.complaints]] = FitStatus.DOUBTFUL
+        status[fits.records[:, 0] == 0] = FitStatus.NOT_CONVERGED
+        status[list(fits.errors)] = FitStatus.FAILED
+        return *fits.parameters, fits.records.view(np.uint32), status
+
     def split(self, others):
         """The sample weights or None, and the rest."""
         return (others[0], others[1:]) if self.is_weighted else (None, others)
@@ -240,19 +248,48 @@ class _Derivative:
             return nothing(self.results)
         return [part.astype(self.fit.dtype, copy=False) for part in parts]
 
+    def each(self, X, *others):
+        weight, (record, *linear) = self.fit.split(others)
+        of_fits = np.ascontiguousarray(record).view(np.float64), X, weight
+        if self.backwards:
+            bar, _ = vjp_each(
+                self.fit.layer, *of_fits, linear, wrt_weight=self._wrt_weight, find=_RECENT.find
+            )
+            parts, complaints = self._moved(bar), bar.complaints
+        else:
+            dots = self._dots(linear)
+            dots = *dots[:2], *(dots[2] or (None, None, None))
+            parts, complaints, _ = jvp_each(self.fit.layer, *of_fits, dots, find=_RECENT.find)
+        try:
+            warn_of(told_of_sets(complaints, len(X)))
+        except FAILURES:
+            return [np.full((len(X), *part.shape), np.nan, part.dtype) for part in self.results]
+        return [part.astype(self.fit.dtype, copy=False) for part in parts]
+
     def _pushed(self, of_fit, tangents, found):
-        data, weighted, started = self.moving
-        X_dot = tangents.pop(0) if data else None
-        weight_dot = tangents.pop(0) if weighted else None
-        initial_dot = tangents or None
-        return self.fit.layer.jvp(*of_fit, X_dot, weight_dot, initial_dot, fitted=found)
+        return self.fit.layer.jvp(*of_fit, *self._dots(tangents), fitted=found)
 
     def _pulled(self, of_fit, cotangents, found):
-        data, weighted, started = self.moving
-        options = {"wrt_weight": weighted or started, "fitted": found}
+        options = {"wrt_weight": self._wrt_weight, "fitted": found}
         bar = self.fit.layer.vjp(*of_fit, cotangents, **options)
+        return self._moved(bar), bar.complaints
+
+    def _dots(self, tangents):
+        """Those of X, of the sample weights and of the initial parameters, None for zero."""
+        data, weighted, _ = self.moving
+        left = iter(tangents)
+        X_dot = next(left) if data else None
+        return X_dot, next(left) if weighted else None, tuple(left) or None
+
+    def _moved(self, bar):
+        """The cotangents of what moves."""
+        data, weighted, started = self.moving
         parts = [bar.data] * data + [bar.sample_weight] * weighted
-        return parts + (list(bar.initial) if started else []), bar.complaints
+        return parts + (list(bar.initial) if started else [])
+
+    @property
+    def _wrt_weight(self):
+        return self.moving[1] or self.moving[2]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -36,6 +36,10 @@ class HostFunction(Protocol):
 
     def __call__(self, *arrays: np.ndarray) -> tuple: ...
 
+    def each(self, *arrays: np.ndarray) -> tuple:
+        """The results for each index of a first axis of all operands."""
+        ...
+
 
 def host_call(function, *operands, n_linear=0):
     """The results of a `HostFunction`, as a list."""
@@ -50,14 +54,19 @@ def over_sets(function, arrays, n_axes):
     if n_axes == 0:
         return function(*arrays)
     axes = np.broadcast_shapes(*(array.shape[:n_axes] for array in arrays))
-    results = [np.empty(axes + part.shape, part.dtype) for part in function.results]
-    for index in np.ndindex(axes):
-        own = (
-            array[tuple(min(i, length - 1) for i, length in zip(index, array.shape, strict=False))]
-            for array in arrays
-        )
+    if 0 in axes:
+        return [np.empty(axes + part.shape, part.dtype) for part in function.results]
+    whole = (np.broadcast_to(array, axes + array.shape[n_axes:]) for array in arrays)
+    results = function.each(*(array.reshape(-1, *array.shape[n_axes:]) for array in whole))
+    return [result.reshape(axes + result.shape[1:]) for result in results]
+
+
+def one_by_one(function, arrays):
+    """What `HostFunction.each` is to return, by calls of the function."""
+    results = [np.empty((len(arrays[0]), *part.shape), part.dtype) for part in function.results]
+    for s, own in enumerate(zip(*arrays, strict=True)):
         for result, part in zip(results, function(*own), strict=True):
-            result[index] = part
+            result[s] = part
     return results
 
 

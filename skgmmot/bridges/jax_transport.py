@@ -11,10 +11,11 @@ from jax.custom_derivatives import SymbolicZero
 from ..checks import as_parameters
 from ..estimators.state import warn_of
 from ..families import FAMILIES
+from ..functions.layer_sets import FAILURES
 from ..functions.transport_layer import TransportLayer
 from ..parameters import MixtureParameters, infer_type
-from .jax_fit import FAILURES, nothing, structs
-from .jax_host import host_call
+from .jax_fit import nothing, structs
+from .jax_host import host_call, one_by_one
 
 
 def distance(a, b, **options):
@@ -108,6 +109,17 @@ class _Distance:
             return np.asarray(value, self.dtype), *nothing(self.results[1:])
         gradients = (part for bar in bars for part in bar or ())
         return [np.asarray(part, self.dtype) for part in (value, *gradients)]
+
+    def each(self, *parts):
+        a, b = parts[:3], parts[3:]
+        try:
+            values, known, complaints = self.layer.value_each(a, b)
+            bars = self.layer.vjp_each(a, b, np.ones(len(values)), known, wanted=self.moving)
+            warn_of(complaints)
+        except FAILURES:  # of one of the pairs
+            return one_by_one(self, parts)
+        gradients = (part for bar in bars for part in bar or ())
+        return [np.asarray(part, self.dtype) for part in (values, *gradients)]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

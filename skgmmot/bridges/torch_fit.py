@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from ..functions.layer import MixtureLayer, layer_of
+from ..functions.layer_sets import fit_each, jvp_each, vjp_each
+from ..functions.mixture_fits import told_of_sets
 from .torch_tensors import (
     Derivative,
     array_of,
     as_array,
-    each_set,
-    each_set_of,
     eagerly,
     is_differentiated,
     is_traced,
+    operator_over_sets,
+    over_sets,
+    raise_first,
     refuse_second,
     signed,
     tensor_of,
@@ -33,58 +36,71 @@ class Kept:
         self.fitted = self.record = None
 
     def of(self, record):
-        """The fitted estimator, if it is that of a record."""
-        same = self.record is not None and self.record.data_ptr() == record.data_ptr()
+        """The fitted estimator, if it is that of a record, which is an array."""
+        same = self.record is not None and self.record.data_ptr() == record.ctypes.data
         return self.fitted if same else None
 
 
 @eagerly
 def _fit(X, sample_weight, initial, layer):
-    """Weights, means, covariances and the record, and the fitted estimator."""
+    """Weights, means, covariances and the record, and the fitted estimator of a single set."""
     initial = None if initial[0] is None else tuple(map(array_of, initial))
-    fit = layer.fit(array_of(X), array_of(sample_weight), initial)
-    warn_user(fit.complaints)
-    parts = (tensor_of(part, X.dtype) for part in fit.parameters)
-    return (*parts, torch.from_numpy(fit.record)), fit.fitted
+    arrays, fitted = (array_of(X), array_of(sample_weight), initial), None
+    if X.dim() == 3:
+        parameters, record, complaints, errors = fit_each(layer, *arrays)
+        raise_first(errors)
+        complaints = told_of_sets(complaints, len(X))
+    else:
+        parameters, record, complaints, fitted = layer.fit(*arrays)
+    warn_user(complaints)
+    parts = (tensor_of(part, X.dtype) for part in parameters)
+    return (*parts, torch.from_numpy(record)), fitted
 
 
 @eagerly
-def _vjp(record, X, sample_weight, bars, wanted, layer, fitted=None):
+def _vjp(record, X, sample_weight, bars, wanted, layer, kept=None):
     """Cotangents of X, of the weights and of the initial parts, empty of what there is none."""
-    found = layer.vjp(
-        record.numpy(),
-        array_of(X),
-        array_of(sample_weight),
-        tuple(map(array_of, bars)),
-        wrt_weight=any(wanted),
-        fitted=fitted,
-    )
-    warn_user(found.complaints)
+    record, arrays = record.numpy(), (array_of(X), array_of(sample_weight))
+    bars, find = tuple(map(array_of, bars)), _nothing if kept is None else kept.of
+    if X.dim() == 3:
+        options = {"wrt_weight": any(wanted), "find": find}
+        found, errors = vjp_each(layer, record, *arrays, bars, **options)
+        raise_first(errors)
+        complaints, empty = told_of_sets(found.complaints, len(X)), X.new_empty(len(X), 0)
+    else:
+        options = {"wrt_weight": any(wanted), "fitted": find(record)}
+        found = layer.vjp(record, *arrays, bars, **options)
+        complaints, empty = found.complaints, X.new_empty(0)
+    warn_user(complaints)
     initial = found.initial or (None, None, None)
     others = (
-        tensor_of(bar, X.dtype) if want and bar is not None else X.new_empty(0)
+        tensor_of(bar, X.dtype) if want and bar is not None else empty.clone()
         for bar, want in zip((found.sample_weight, *initial), wanted, strict=True)
     )
     return tensor_of(found.data, X.dtype), *others
 
 
 @eagerly
-def _jvp(record, X, sample_weight, dots, layer, fitted=None):
+def _jvp(record, X, sample_weight, dots, layer, kept=None):
     """Tangents of the weights, means and covariances."""
-    X_dot, weight_dot, *initial_dot = map(array_of, dots)
-    if all(dot is None for dot in initial_dot):
-        initial_dot = None
-    tangent, complaints = layer.jvp(
-        record.numpy(),
-        array_of(X),
-        array_of(sample_weight),
-        X_dot,
-        weight_dot,
-        initial_dot,
-        fitted=fitted,
-    )
+    record, arrays = record.numpy(), (array_of(X), array_of(sample_weight))
+    dots, find = tuple(map(array_of, dots)), _nothing if kept is None else kept.of
+    if X.dim() == 3:
+        tangent, complaints, errors = jvp_each(layer, record, *arrays, dots, find=find)
+        raise_first(errors)
+        complaints = told_of_sets(complaints, len(X))
+    else:
+        X_dot, weight_dot, *initial_dot = dots
+        if all(dot is None for dot in initial_dot):
+            initial_dot = None
+        dots = X_dot, weight_dot, initial_dot
+        tangent, complaints = layer.jvp(record, *arrays, *dots, fitted=find(record))
     warn_user(complaints)
     return tuple(tensor_of(part, X.dtype) for part in tangent)
+
+
+def _nothing(record):
+    return None
 
 
 def _dtypes(tensors):
@@ -101,7 +117,8 @@ def _in_dtypes(bars, dtypes):
 class Fit(torch.autograd.Function):
     """(X, sample_weight, three initial parts, layer, kept) → (weights, means, covariances, record).
 
-    The sample weights and the initial parts are None where not given.
+    The sample weights and the initial parts are None where not given. All tensors may have a first
+    axis for sets, and so they do below.
     """
 
     @signed
@@ -133,7 +150,7 @@ class Fit(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        return each_set(lambda *of_one: Fit.apply(*of_one[:-1], Kept()), info, in_dims, args)
+        return over_sets(Fit.apply, 0, info, in_dims, (*args[:-1], Kept()))
 
 
 class FitVjp(Derivative):
@@ -148,11 +165,11 @@ class FitVjp(Derivative):
         bars = w_bar, m_bar, c_bar
         if is_traced():
             return fit_vjp_operator(record, X, sample_weight, *bars, wanted, layer.text)
-        return _vjp(record, X, sample_weight, bars, wanted, layer, kept.of(record))
+        return _vjp(record, X, sample_weight, bars, wanted, layer, kept)
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        return each_set(FitVjp.apply, info, in_dims, args)
+        return over_sets(FitVjp.apply, 1, info, in_dims, args)
 
 
 class FitJvp(Derivative):
@@ -163,11 +180,11 @@ class FitJvp(Derivative):
         dots = X_dot, weight_dot, w0_dot, m0_dot, c0_dot
         if is_traced():
             return fit_jvp_operator(record, X, sample_weight, *dots, layer.text)
-        return _jvp(record, X, sample_weight, dots, layer, kept.of(record))
+        return _jvp(record, X, sample_weight, dots, layer, kept)
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        return each_set(FitJvp.apply, info, in_dims, args)
+        return over_sets(FitJvp.apply, 1, info, in_dims, args)
 
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -222,26 +239,29 @@ def fit_jvp_operator(
 
 @fit_operator.register_fake
 def _(X, sample_weight, w0, m0, c0, layer):
-    layer, n_features = layer_of_text(layer), X.shape[1]
-    parts = (X.new_empty(shape) for shape in layer.shapes(n_features))
-    return *parts, X.new_empty(layer.record_size(n_features), dtype=torch.float64)
+    layer, (*sets, _, n_features) = layer_of_text(layer), X.shape
+    parts = (X.new_empty((*sets, *shape)) for shape in layer.shapes(n_features))
+    return *parts, X.new_empty((*sets, layer.record_size(n_features)), dtype=torch.float64)
 
 
 @fit_vjp_operator.register_fake
 def _(record, X, sample_weight, w_bar, m_bar, c_bar, wanted, layer):
     layer = layer_of_text(layer)
-    shapes = [X.shape[:1], *layer.shapes(X.shape[1])]
+    *sets, n_samples, n_features = X.shape
+    shapes = [(n_samples,), *layer.shapes(n_features)]
     if not layer.has_initial_derivative:
         wanted = [wanted[0], False, False, False]
     others = (
-        X.new_empty(shape if want else (0,)) for shape, want in zip(shapes, wanted, strict=True)
+        X.new_empty((*sets, *(shape if want else (0,))))
+        for shape, want in zip(shapes, wanted, strict=True)
     )
     return X.new_empty(X.shape), *others
 
 
 @fit_jvp_operator.register_fake
 def _(record, X, *args):
-    return tuple(X.new_empty(shape) for shape in layer_of_text(args[-1]).shapes(X.shape[1]))
+    *sets, _, n_features = X.shape
+    return tuple(X.new_empty((*sets, *s)) for s in layer_of_text(args[-1]).shapes(n_features))
 
 
 def _setup(ctx, inputs, output):
@@ -261,8 +281,8 @@ fit_vjp_operator.register_autograd(refuse_second)
 fit_jvp_operator.register_autograd(refuse_second)
 
 
-for _operator in (fit_operator, fit_vjp_operator, fit_jvp_operator):
-    _operator.register_vmap(each_set_of(_operator))
+for _operator, _place in (fit_operator, 0), (fit_vjp_operator, 1), (fit_jvp_operator, 1):
+    _operator.register_vmap(operator_over_sets(_operator, _place))
 
 
 @lru_cache(maxsize=256)

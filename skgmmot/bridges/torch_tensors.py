@@ -167,25 +167,41 @@ def warn_user(complaints):
     warn_of(complaints, stacklevel=level)
 
 
-def each_set(function, info, in_dims, args):
-    """The vmap of a function, one set after the other: outputs with a first axis for the sets."""
+def over_sets(function, place, info, in_dims, args):
+    """The vmap of a function that takes sets along a first axis of all its tensors.
+
+    ``place`` is that of an argument that has two dimensions without them. A vmap around another
+    one makes a single long axis of both.
+    """
     if not info.batch_size:
         raise ValueError("vmap of skgmmot.torch: there must be at least one set; got none.")
-    outputs = []
-    for i in range(info.batch_size):
-        of_one = (
-            arg.select(dim, i) if isinstance(arg, torch.Tensor) and dim is not None else arg
-            for arg, dim in zip(args, in_dims, strict=True)
-        )
-        outputs.append(function(*of_one))
-    if isinstance(outputs[0], torch.Tensor):
-        return torch.stack(outputs), 0
-    return tuple(map(torch.stack, zip(*outputs, strict=True))), (0,) * len(outputs[0])
+    is_nested = args[place].dim() - (in_dims[place] is not None) == 3
+    folded = []
+    for arg, dim in zip(args, in_dims, strict=True):
+        if isinstance(arg, torch.Tensor):
+            arg = arg.expand(info.batch_size, *arg.shape) if dim is None else arg.movedim(dim, 0)
+            arg = arg.flatten(0, 1) if is_nested else arg
+        folded.append(arg)
+    outputs = function(*folded)
+    single = isinstance(outputs, torch.Tensor)
+    if is_nested:
+        outputs = [
+            out.unflatten(0, (info.batch_size, -1)) for out in ([outputs] if single else outputs)
+        ]
+        return (outputs[0], 0) if single else (tuple(outputs), (0,) * len(outputs))
+    return outputs, 0 if single else (0,) * len(outputs)
 
 
-def each_set_of(operator):
+def operator_over_sets(operator, place):
     """The vmap of an operator."""
-    return lambda info, in_dims, *args: each_set(operator, info, in_dims, args)
+    return lambda info, in_dims, *args: over_sets(operator, place, info, in_dims, args)
+
+
+def raise_first(errors):
+    """Raise the error of the first set that has one."""
+    for s, error in sorted(errors.items()):
+        error.add_note(f"This is set {s} along the axis of vmap.")
+        raise error
 
 
 def refuse_second(ctx, *_):

@@ -7,11 +7,11 @@ from ..functions.transport_layer import TransportLayer
 from .torch_tensors import (
     Derivative,
     array_of,
-    each_set,
-    each_set_of,
     eagerly,
     is_differentiated,
     is_traced,
+    operator_over_sets,
+    over_sets,
     refuse_second,
     signed,
     tensor_of,
@@ -21,8 +21,11 @@ from .torch_tensors import (
 
 @eagerly
 def _value(parts, layer):
-    arrays = tuple(map(array_of, parts))
-    value, transport, complaints = layer.value(arrays[:3], arrays[3:])
+    arrays, transport = tuple(map(array_of, parts)), None
+    if parts[1].dim() == 3:
+        value, _, complaints = layer.value_each(arrays[:3], arrays[3:])
+    else:
+        value, transport, complaints = layer.value(arrays[:3], arrays[3:])
     warn_user(complaints)
     return tensor_of(value, _dtype(parts)), transport
 
@@ -30,11 +33,15 @@ def _value(parts, layer):
 @eagerly
 def _vjp(value_bar, parts, layer, transport=None, wanted=(True, True)):
     """Cotangents of the parts, empty for a mixture of which none is wanted."""
-    arrays = tuple(map(array_of, parts))
-    bars = layer.vjp(arrays[:3], arrays[3:], value_bar.item(), transport, wanted=wanted)
+    arrays, wanted = tuple(map(array_of, parts)), tuple(wanted)
+    sets = value_bar.shape
+    if sets:
+        bars = layer.vjp_each(arrays[:3], arrays[3:], array_of(value_bar), wanted=wanted)
+    else:
+        bars = layer.vjp(arrays[:3], arrays[3:], value_bar.item(), transport, wanted=wanted)
     bars = [*(bars[0] or 3 * [None]), *(bars[1] or 3 * [None])]
     return tuple(
-        part.new_empty(0) if bar is None else tensor_of(bar, part.dtype)
+        part.new_empty((*sets, 0)) if bar is None else tensor_of(bar, part.dtype)
         for bar, part in zip(bars, parts, strict=True)
     )
 
@@ -50,8 +57,17 @@ def _dtype(parts):
 @eagerly
 def _jvp(tensors, layer, transport=None):
     arrays = tuple(map(array_of, tensors))
-    a, b, a_dot, b_dot = arrays[:3], arrays[3:6], arrays[6:9], arrays[9:]
-    return tensor_of(layer.jvp(a, b, a_dot, b_dot, transport), _dtype(tensors))
+    if tensors[1].dim() == 3:
+        slopes = [
+            _slope([None if part is None else part[s] for part in arrays], layer)
+            for s in range(len(tensors[1]))
+        ]
+        return tensor_of(slopes, _dtype(tensors))
+    return tensor_of(_slope(arrays, layer, transport), _dtype(tensors))
+
+
+def _slope(arrays, layer, transport=None):
+    return layer.jvp(arrays[:3], arrays[3:6], arrays[6:9], arrays[9:], transport)
 
 
 class Solved:
@@ -66,7 +82,10 @@ class Solved:
 
 
 class Transport(torch.autograd.Function):
-    """(weights, means, covariances of a, of b, layer, solved) → value."""
+    """(weights, means, covariances of a, of b, layer, solved) → value.
+
+    All tensors may have a first axis for pairs of mixtures, and so they do below.
+    """
 
     @signed
     def forward(*args):
@@ -96,9 +115,7 @@ class Transport(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        return each_set(
-            lambda *of_one: Transport.apply(*of_one[:-1], Solved()), info, in_dims, args
-        )
+        return over_sets(Transport.apply, 1, info, in_dims, (*args[:-1], Solved()))
 
 
 class TransportVjp(Derivative):
@@ -113,7 +130,7 @@ class TransportVjp(Derivative):
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        return each_set(TransportVjp.apply, info, in_dims, args)
+        return over_sets(TransportVjp.apply, 2, info, in_dims, args)
 
 
 class TransportJvp(Derivative):
@@ -128,7 +145,7 @@ class TransportJvp(Derivative):
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        return each_set(TransportJvp.apply, info, in_dims, args)
+        return over_sets(TransportJvp.apply, 1, info, in_dims, args)
 
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -183,7 +200,7 @@ def transport_jvp_operator(
 @transport_operator.register_fake
 @transport_jvp_operator.register_fake
 def _(*args):
-    return args[0].new_empty((), dtype=_dtype(args))
+    return args[1].new_empty(args[1].shape[:-2], dtype=_dtype(args))
 
 
 @transport_vjp_operator.register_fake
@@ -191,7 +208,7 @@ def _(value_bar, *args):
     *parts, wanted, _ = args
     wanted = [wanted[0]] * 3 + [wanted[1]] * 3
     return tuple(
-        part.new_empty(part.shape if want else (0,))
+        part.new_empty(part.shape if want else (*value_bar.shape, 0))
         for part, want in zip(parts, wanted, strict=True)
     )
 
@@ -211,8 +228,9 @@ def _backward(ctx, value_bar):
 transport_operator.register_autograd(_backward, setup_context=_setup)
 transport_vjp_operator.register_autograd(refuse_second)
 transport_jvp_operator.register_autograd(refuse_second)
-for _operator in (transport_operator, transport_vjp_operator, transport_jvp_operator):
-    _operator.register_vmap(each_set_of(_operator))
+transport_operator.register_vmap(operator_over_sets(transport_operator, 1))
+transport_vjp_operator.register_vmap(operator_over_sets(transport_vjp_operator, 2))
+transport_jvp_operator.register_vmap(operator_over_sets(transport_jvp_operator, 1))
 
 
 @torch.compiler.assume_constant_result

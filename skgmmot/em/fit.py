@@ -229,14 +229,18 @@ def complaints_of(fit, stopping):
             "sizes of the clusters."
         )
     if result.last.lost is not None:
-        lost = ", ".join(map(str, np.flatnonzero(result.last.lost)))
-        complaints.append(
-            f"Component {lost} lost all its mass and keeps its last mean and covariance. "
-            "Decrease n_components, or try other init_params."
-        )
+        complaints.append(complaint_of_lost(result.last.lost))
     if fit.failures:
         complaints.append(
             f"{len(fit.failures)} of {fit.n_runs} restarts failed and were skipped; the first "
             f"because: {fit.failures[0]}"
         )
     return complaints
+
+
+def complaint_of_lost(lost):
+    """A sentence on the components that have lost all their mass."""
+    return (
+        f"Component {', '.join(map(str, np.flatnonzero(lost)))} lost all its mass and keeps its "
+        "last mean and covariance. Decrease n_components, or try other init_params."
+    )

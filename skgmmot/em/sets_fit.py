@@ -29,6 +29,7 @@ class SetsFit(NamedTuple):
     converged : ndarray of shape (n_sets,), bool
     n_iter : ndarray of shape (n_sets,), int64, T
     plain : ndarray of shape (n_sets,), bool, whether all steps were plain ones
+    lost : ndarray of shape (n_sets, n_components), bool, without mass in the last step
     errors : dict of CollapsedComponentError, by the numbers of the sets that failed
     """
 
@@ -39,6 +40,7 @@ class SetsFit(NamedTuple):
     converged: np.ndarray
     n_iter: np.ndarray
     plain: np.ndarray
+    lost: np.ndarray
     errors: dict
 
 
@@ -85,7 +87,8 @@ def fit_sets(sets_map, theta, stopping, n_threads=1, *, solver=None, leave_out=(
     copies = [MixtureParameters(*(p.copy() for p in c), c.covariance_type) for c in copies]
     numbers = np.full((2, n_sets), np.nan)
     counts = np.zeros(n_sets, bool), np.zeros(n_sets, np.int64), np.ones(n_sets, bool)
-    fit = SetsFit(*copies, *numbers, *counts, {})
+    lost = np.zeros(theta.weights.shape, bool)
+    fit = SetsFit(*copies, *numbers, *counts, lost, {})
     parts = [alive[part] for part in parts_of(sets_map.sets.of(alive))]
 
     def task(first, last):
@@ -124,7 +127,7 @@ def _fit_part(sets_map, theta, stopping, alive, fit, solver):
         before, own = step.lower_bounds, alive[done]
         fit.n_iter[alive] = t + 1
         fit.converged[own], fit.residuals[own] = settled[done], residuals[done]
-        fit.lower_bounds[own] = step.lower_bounds[done]
+        fit.lower_bounds[own], fit.lost[own] = step.lower_bounds[done], step.lost[done]
         _put(fit.previous, own, taken(theta, done))
         _put(fit.parameters, own, taken(step.parameters, done))
         if done.all():
@@ -148,5 +151,7 @@ def _go_on(sets_map, s, theta, stopping, before, solver, number, fit):
     fit.n_iter[number] += len(result.lower_bounds)
     fit.converged[number], fit.residuals[number] = result.converged, result.residual
     fit.lower_bounds[number] = result.lower_bounds[-1]
+    if result.last.lost is not None:
+        fit.lost[number] = result.last.lost
     _put(fit.parameters, number, result.parameters)
     _put(fit.previous, number, result.path.previous)

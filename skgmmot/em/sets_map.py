@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..families import FAMILIES, FULL
-from ..families.base import lost_components
+from ..families.base import LOST_SHARE, lost_components
 from ..families.covariances import CollapsedComponentError, Precisions
 from ..families.fisher import component_changes
 from ..parameters import MixtureParameters
@@ -53,6 +53,11 @@ class SetsStep(NamedTuple):
     def shares(self):
         """N_k / n."""
         return self.mass / self.mass.sum(axis=1, keepdims=True)
+
+    @property
+    def lost(self):
+        """Which components have lost all their mass."""
+        return self.shares <= LOST_SHARE
 
 
 class SetsMap(NamedTuple):

@@ -54,7 +54,7 @@ def fit_by_em(estimator, em_map, *, last=None, last_bound=-np.inf, keep=None):
             f"Expected at least n_components={n_components} samples (of positive weight); got "
             f"n_samples = {len(X)}. Decrease n_components."
         )
-    given = _given(estimator, X.shape[1])
+    given = given_parts(estimator, X.shape[1])
     refuse_overflow(em_map.data.summary)
     temperatures = checked_temperatures(estimator.temperature)
     random_state = check_random_state(estimator.random_state)
@@ -92,7 +92,7 @@ def fit_by_em(estimator, em_map, *, last=None, last_bound=-np.inf, keep=None):
     return best
 
 
-def _given(estimator, n_features):
+def given_parts(estimator, n_features):
     """Weights, means and covariances to start from, None for what is not given."""
     weights, *others = initial_parts(
         estimator.weights_init,

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from ..checks import EM_CONSTRAINTS, as_parameters, refuse_overflow, weights_and_unit
 from ..em.em_map import EMMap
-from ..em.fit import Stopping
+from ..em.fit import Stopping, complaint_of_lost
 from ..em.initialization import initial_parameters
 from ..em.lbfgs import LBFGS
 from ..em.sets_fit import fit_sets
@@ -99,7 +101,8 @@ def fit_mixtures(
     Warns
     -----
     ConvergenceWarning
-        Once, if sets did not converge; and once, if sets could not be fitted.
+        Once each, if sets could not be fitted, if sets did not converge, and if components lost
+        all their mass.
 
     See Also
     --------
@@ -132,23 +135,64 @@ def fit_mixtures(
     good = np.setdiff1d(np.arange(len(bounds)), list(errors))
     if not len(good):
         raise ValueError(f"X: no set can be fitted. Set 0: {errors[0]}")
-    options: dict[str, Any] = {"reg_covar": float(reg_covar), "fixed_weights": bool(fixed_weights)}
+    options: dict[str, Any] = {
+        "covariance_type": covariance_type,
+        "reg_covar": float(reg_covar),
+        "fixed_weights": bool(fixed_weights),
+    }
     complaints: list[tuple[int, str]] = []
     if given is None:
-        rng = check_random_state(random_state)
-        how = n_components, init_params, covariance_type, rng, complaints
-        given = _starts(rows, weight, bounds, good, *how, **options)
-    n_threads = effective_n_threads(n_jobs)
-    # a set without samples has no center: it stands for nothing, and is not gone to
-    bounds = bounds.copy()
-    bounds[list(errors)] = bounds[good[0]]
-    sets_map = SetsMap(SampleSets(rows, weight, bounds), covariance_type, **options)
+        weights = np.full(n_components, 1.0 / n_components) if fixed_weights else None
+        how = n_components, init_params, None, random_state, (weights, None, None)
+        given = starts_of((rows, weight, bounds), good, how, errors, complaints, **options)
     stopping = Stopping(max_iter, tol, residual_tol)
-    solver = None if acceleration is None else LBFGS
-    fit = fit_sets(sets_map, given, stopping, n_threads, solver=solver, leave_out=errors)
-    fits = MixtureFits(sets_map, given, fit, errors, (shape, exponent), n_threads)
+    fits = fits_of(
+        (rows, weight, bounds),
+        given,
+        stopping,
+        errors,
+        (shape, exponent),
+        is_accelerated=acceleration is not None,
+        n_threads=effective_n_threads(n_jobs),
+        **options,
+    )
     _warn_of(fits, complaints, stopping)
     return fits
+
+
+def fits_of(
+    sets,
+    start,
+    stopping,
+    errors,
+    values,
+    *,
+    covariance_type,
+    reg_covar,
+    fixed_weights,
+    is_accelerated,
+    n_threads,
+):
+    """`MixtureFits` of input that was checked.
+
+    Parameters
+    ----------
+    sets : tuple (rows, sample weights or None, bounds)
+    start : MixtureParameters, θ_0 of each set
+    stopping : Stopping
+    errors : dict, why sets are left out, by their numbers
+    values : tuple, the shape of values of rows, and the exponent of the unit of their weights
+    """
+    rows, weight, bounds = sets
+    if errors:
+        # a set without samples has no center: it stands for nothing, and is not gone to
+        good = np.setdiff1d(np.arange(len(bounds)), list(errors))
+        bounds = bounds.copy()
+        bounds[list(errors)] = bounds[good[0]]
+    sets_map = SetsMap(SampleSets(rows, weight, bounds), covariance_type, reg_covar, fixed_weights)
+    solver = LBFGS if is_accelerated else None
+    fit = fit_sets(sets_map, start, stopping, n_threads, solver=solver, leave_out=errors)
+    return MixtureFits(sets_map, start, fit, errors, values, n_threads)
 
 
 def sets_of(X, offsets=None):
@@ -251,24 +295,50 @@ def _too_small(weight, bounds, n_components):
     }
 
 
-def _starts(rows, weight, bounds, good, n_components, init_params, kind, rng, told, **options):
-    """θ_0 of each set by an initialization, which may complain; that of the others is of any."""
-    weights = np.full(n_components, 1.0 / n_components) if options["fixed_weights"] else None
-    found = []
+def starts_of(sets, good, how, errors, told=None, **options):
+    """θ_0 of each set by an initialization, which may warn; that of the others is of any.
+
+    Parameters
+    ----------
+    sets : tuple (rows, sample weights or None, bounds)
+    good : ndarray of int, the sets that have samples enough
+    how : tuple (n_components, init_params, init_size, random_state, given)
+        As `initial_parameters` takes them, but that an integer seeds each set anew: what a set
+        begins with does not depend on the others.
+    errors : dict
+        Sets for which there is none are added, with the reason.
+    told : list, default=None
+        Takes pairs of a set and a sentence, in the place of warnings.
+    **options
+        Of `EMMap.on`.
+    """
+    (rows, weight, bounds), (n_components, init_params, init_size, random_state, given) = sets, how
+    found, places = [], np.zeros(len(bounds), dtype=np.int64)
     for s in good:
         X, own = rows[slice(*bounds[s])], None
         if weight is not None:
             own = weight[slice(*bounds[s])]
             X, own = X[own > 0], own[own > 0]
-        em_map, given = EMMap.on(X, own, covariance_type=kind, **options), (weights, None, None)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            found.append(initial_parameters(em_map, n_components, init_params, None, rng, given))
-        told += [(int(s), str(warning.message)) for warning in caught]
-    places = np.zeros(len(bounds), dtype=np.int64)
-    places[good] = np.arange(len(good))
+        rng = check_random_state(random_state)
+        em_map, places[s] = EMMap.on(X, own, **options), len(found)
+        begin = partial(initial_parameters, em_map, n_components, init_params, init_size)
+        try:
+            with nullcontext() if told is None else _telling(told, int(s)):
+                found.append(begin(rng, given))
+        except (ValueError, ArithmeticError) as error:
+            errors[int(s)], places[s] = error, 0
+    if not found:
+        raise ValueError(f"X: no set can be fitted. Set {good[0]}: {errors[int(good[0])]}")
     parts = (np.stack(part)[places] for part in zip(*found, strict=True))
-    return MixtureParameters(*parts, kind)
+    return MixtureParameters(*parts, options["covariance_type"])
+
+
+@contextmanager
+def _telling(told, s):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    told += [(s, str(warning.message)) for warning in caught]
 
 
 def _warn_of(fits, complaints, stopping):
@@ -276,15 +346,22 @@ def _warn_of(fits, complaints, stopping):
     warn_of_sets(failed, len(fits), stacklevel=5)
     complaints = [(s, sentence) for s, sentence in complaints if not fits.failed[s]]
     warn_of_sets(complaints, len(fits), stacklevel=5)
-    if not stopping.max_iter:
-        return
-    slow = [
-        (
-            int(s),
-            f"EM did not converge in {fits.n_iter[s]} steps: the residual is "
-            f"{fits.residuals[s]:.3g} (residual_tol={stopping.residual_tol:.3g}). Increase "
-            "max_iter or residual_tol, or start closer (initial).",
-        )
-        for s in np.flatnonzero(~fits.converged & ~fits.failed)
+    for told in complaints_of_fits(fits, stopping):
+        warn_of_sets(told, len(fits), stacklevel=5)
+
+
+def complaints_of_fits(fits, stopping):
+    """Of sets that did not converge, and of those that lost components, by their numbers."""
+    slow, lost = ~fits.converged & ~fits.failed, fits.lost.any(axis=1) & ~fits.failed
+    return [
+        [
+            (
+                int(s),
+                f"EM did not converge in {fits.n_iter[s]} steps: the residual is "
+                f"{fits.residuals[s]:.3g} (residual_tol={stopping.residual_tol:.3g}). Increase "
+                "max_iter or residual_tol, or start closer (initial).",
+            )
+            for s in np.flatnonzero(slow & (stopping.max_iter > 0))
+        ],
+        [(int(s), complaint_of_lost(fits.lost[s])) for s in np.flatnonzero(lost)],
     ]
-    warn_of_sets(slow, len(fits), stacklevel=5)

@@ -24,7 +24,7 @@ _OF_ESTIMATOR = inspect.signature(DifferentiableGaussianMixture).parameters
 # An estimator keeps these for a second call, and a layer has no memory.
 _OF_MEMORY = {"warm_start", "keep_path"}
 _INITS = ("weights_init", "means_init", "precisions_init")
-_N_HEADER = 4  # numbers in front of a record
+N_HEADER = 4  # numbers in front of a record
 
 
 class LayerFit(NamedTuple):
@@ -134,7 +134,7 @@ class MixtureLayer:
 
     @property
     def covariance_type(self):
-        return self._template.covariance_type
+        return self.template.covariance_type
 
     @property
     def has_initial_derivative(self):
@@ -143,7 +143,7 @@ class MixtureLayer:
 
     def shapes(self, n_features):
         """Shapes of the weights, means and covariances."""
-        template = self._template
+        template = self.template
         n_components = template.n_components
         shape = FAMILIES[template.covariance_type].shape(n_components, n_features)
         return (n_components,), (n_components, n_features), shape
@@ -151,7 +151,7 @@ class MixtureLayer:
     def record_size(self, n_features):
         """How many numbers a record has."""
         n_parameters = sum(map(math.prod, self.shapes(n_features)))
-        return _N_HEADER + 2 * len(self._temperatures) + 3 * n_parameters
+        return N_HEADER + 2 * len(self.temperatures) + 3 * n_parameters
 
     def fit(self, X, sample_weight=None, initial=None):
         """Fit a mixture.
@@ -170,14 +170,14 @@ class MixtureLayer:
         estimator = self._estimator()
         if initial is not None:
             estimator.warm_start = True
-            estimator._set_parameters(self._checked_initial(initial), np.float64)
+            estimator._set_parameters(self.checked_initial(initial), np.float64)
         complaints = estimator._fit(X, sample_weight)
         record = estimator._record
         header = [
             estimator.converged_, estimator.n_iter_, estimator.residual_, estimator.lower_bound_,
         ]  # fmt: skip
         paths = _in_turn(record.path)
-        stages = np.zeros((len(self._temperatures), 2))
+        stages = np.zeros((len(self.temperatures), 2))
         stages[: len(paths)] = [(path.temperature, path.length) for path in paths]
         mixtures = record.end, record.previous, paths[0].start
         numbers = [part.ravel() for mixture in mixtures for part in mixture]
@@ -248,11 +248,12 @@ class MixtureLayer:
     @staticmethod
     def told(record):
         """What a record tells of its fit, as `Told`."""
-        converged, n_iter, residual, lower_bound = map(float, record[:_N_HEADER])
+        converged, n_iter, residual, lower_bound = map(float, record[:N_HEADER])
         return Told(bool(converged), int(n_iter), residual, lower_bound)
 
     @property
-    def _template(self):
+    def template(self):
+        """An estimator with the options, not fitted."""
         return self._read[2]
 
     @cached_property
@@ -263,15 +264,17 @@ class MixtureLayer:
     def _estimator(self):
         """A copy of the template; `copy` would go through what a pickle needs."""
         estimator = DifferentiableGaussianMixture.__new__(DifferentiableGaussianMixture)
-        vars(estimator).update(vars(self._template))
+        vars(estimator).update(vars(self.template))
         return estimator
 
     @cached_property
-    def _temperatures(self):
-        return checked_temperatures(self._template.temperature)
+    def temperatures(self):
+        """Those that a fit goes through, a list of floats."""
+        return checked_temperatures(self.template.temperature)
 
-    def _checked_initial(self, initial):
-        template = self._template
+    def checked_initial(self, initial):
+        """θ_0 that is given, as `MixtureParameters`."""
+        template = self.template
         given = [name for name in _INITS if getattr(template, name) is not None]
         if given:
             raise ValueError(f"initial takes the place of {given[0]}; pass one of them.")
@@ -281,21 +284,24 @@ class MixtureLayer:
         symmetric = FAMILIES[theta.covariance_type].symmetrized(theta.covariances)
         return replace(theta, covariances=symmetric)
 
+    def mixtures_of(self, record, n_features):
+        """θ_T, θ_{T-1} and θ_0 of a record, or of those of many sets, an axis in front."""
+        shapes = 3 * self.shapes(n_features)
+        numbers = record[..., N_HEADER + 2 * len(self.temperatures) :]
+        cuts = np.cumsum(list(map(math.prod, shapes)))[:-1]
+        parts = [
+            part.reshape(*record.shape[:-1], *shape)
+            for part, shape in zip(np.split(numbers, cuts, axis=-1), shapes, strict=True)
+        ]
+        kind = self.covariance_type
+        return tuple(MixtureParameters(*parts[i : i + 3], kind) for i in (0, 3, 6))
+
     def _fitted(self, record, X):
         """The estimator as the fit of a record has left it, but for steps that it kept."""
-        shapes = self.shapes(X.shape[1])
-        stages, numbers = np.split(record[_N_HEADER:], [2 * len(self._temperatures)])
-        cuts = np.cumsum(list(map(math.prod, 3 * shapes)))[:-1]
-        parts = [
-            part.reshape(shape)
-            for part, shape in zip(np.split(numbers, cuts), 3 * shapes, strict=True)
-        ]
-        estimator = self._estimator()
-        end, previous, start = (
-            MixtureParameters(*parts[i : i + 3], estimator.covariance_type) for i in (0, 3, 6)
-        )
-        path = None
-        for temperature, length in stages.reshape(-1, 2):
+        end, previous, start = self.mixtures_of(record, X.shape[1])
+        stages = record[N_HEADER : N_HEADER + 2 * len(self.temperatures)].reshape(-1, 2)
+        estimator, path = self._estimator(), None
+        for temperature, length in stages:
             if temperature > 0:
                 path = PathAgain(start, int(length), temperature=float(temperature), before=path)
         estimator._set_parameters(end, X.dtype)

@@ -80,6 +80,8 @@ class MixtureFits:
     residuals : ndarray of shape (n_sets,)
         The scaled change of the parameters in the last step.
     converged : ndarray of shape (n_sets,), bool
+    lost : ndarray of shape (n_sets, n_components), bool
+        Components that have lost all their mass, and keep their last mean and covariance.
     failed : ndarray of shape (n_sets,), bool
         Sets that no mixture could be fitted to: their parameters are NaN, and ``errors`` tells why.
     errors : dict
@@ -114,6 +116,7 @@ class MixtureFits:
         self.n_iter: NDArray[np.int64] = fit.n_iter
         self.residuals: NDArray[np.float64] = fit.residuals
         self.converged: NDArray[np.bool_] = fit.converged
+        self.lost: NDArray[np.bool_] = fit.lost
         self.errors: dict[int, Exception] = dict(sorted((errors | fit.errors).items()))
         self.failed: NDArray[np.bool_] = np.zeros(len(fit.n_iter), dtype=bool)
         self.failed[list(self.errors)] = True
@@ -195,7 +198,12 @@ class MixtureFits:
                 f"{len(numbers)} of {len(self)}, the first of them {numbers[0]}. Fit with "
                 "acceleration=None, or use mode='implicit'."
             )
-        cotangent, tol = self._checked(cotangent), checked_tol(tol)
+        gradients, complaints = self._vjp(self._checked(cotangent), mode, checked_tol(tol))
+        warn_of_sets(complaints, len(self))
+        return gradients
+
+    def _vjp(self, cotangent, mode, tol, wrt_weight=True):
+        """`SetsCotangent`, and pairs of a set and what there is to warn of."""
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
             data_bar, initial_bar, complaints = pull_back_sets(
                 self._map,
@@ -204,18 +212,21 @@ class MixtureFits:
                 cotangent,
                 mode,
                 tol=tol,
+                wrt_weight=wrt_weight,
                 n_threads=self._n_threads,
             )
         found = data_bar.X, data_bar.sample_weight, *(initial_bar or ())
-        if not all(np.isfinite(part).all() for part in found):
+        if not all(np.isfinite(part).all() for part in found if part is not None):
             raise ValueError(
                 "X: the derivative of a set overflows, since samples are too far from the "
                 "components in units of their covariances. Scale the features."
             )
-        warn_of_sets(complaints, len(self))
         X_bar = data_bar.X.astype(self.means.dtype, copy=False)
-        weight_bar = np.ldexp(data_bar.sample_weight, -self._exponent).reshape(self._shape)
-        return SetsCotangent(X_bar.reshape(*self._shape, X_bar.shape[1]), weight_bar, initial_bar)
+        weight_bar = data_bar.sample_weight
+        if weight_bar is not None:
+            weight_bar = np.ldexp(weight_bar, -self._exponent).reshape(self._shape)
+        X_bar = X_bar.reshape(*self._shape, X_bar.shape[1])
+        return SetsCotangent(X_bar, weight_bar, initial_bar), complaints
 
     def _checked(self, cotangent):
         if (
@@ -255,9 +266,14 @@ class MixtureFits:
 
 def warn_of_sets(complaints, n_sets, stacklevel=3):
     """Warn once of all sets to complain of: pairs of their numbers and a sentence."""
+    for message in told_of_sets(complaints, n_sets):
+        warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+
+
+def told_of_sets(complaints, n_sets):
+    """One sentence in a list, or none: of which sets there are complaints, and the first."""
     if not complaints:
-        return
+        return []
     numbers = sorted({number for number, _ in complaints})
     named = ", ".join(map(str, numbers[:_MOST_NAMED])) + (", …" * (len(numbers) > _MOST_NAMED))
-    message = f"{len(numbers)} of {count(n_sets, 'set')} ({named}): {complaints[0][1]}"
-    warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+    return [f"{len(numbers)} of {count(n_sets, 'set')} ({named}): {complaints[0][1]}"]

@@ -62,16 +62,16 @@ class Block(NamedTuple):
     pairs: np.ndarray
 
 
-def stacks_of(mixtures, with_factors=False):
+def stacks_of(mixtures, with_factors):
     """`Stack` of the mixtures, in float64, that are diagonal by type, and of the others.
 
     Mixtures with more components than are solved in compiled code are left out. Square root factors
-    are found where costs ask for them, or in any case.
+    of diagonal ones are found only if they are asked for: where others are among the mixtures that
+    they are compared with.
     """
     diagonal = np.array([standard_deviations(mixture) is not None for mixture in mixtures])
     small = np.array([(mixture.weights > 0).sum() <= LARGEST_COMPILED for mixture in mixtures])
     groups = [np.flatnonzero(group & small) for group in (diagonal, ~diagonal)]
-    with_factors = with_factors or not (diagonal.all() or not diagonal.any())
     return [_stack(mixtures, group, with_factors) for group in groups if len(group)]
 
 
@@ -112,8 +112,9 @@ def exact_values(A, B, needed, n_threads):
     NaN where another way is to be taken: for more components than are solved in compiled code,
     costs out of the range in which they are accurate, and plans that are not proven to be optimal.
     """
-    stacks = stacks_of(A)
-    blocks = blocks_of(stacks, stacks if B is A else stacks_of(B), needed)
+    with_factors = len({standard_deviations(mixture) is None for mixture in (*A, *B)}) > 1
+    stacks = stacks_of(A, with_factors)
+    blocks = blocks_of(stacks, stacks if B is A else stacks_of(B, with_factors), needed)
     values = np.full(needed.shape, np.nan)
 
     def task(first, last):

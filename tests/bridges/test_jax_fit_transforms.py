@@ -14,10 +14,11 @@ from skgmmot.jax import FitStatus, fit_mixture, mixture_loss, mixture_wasserstei
 pytestmark = pytest.mark.usefixtures("x64")
 
 rng = np.random.default_rng(0)
-SETS = rng.normal(size=(4, 30, 2)) + 2 * rng.integers(-1, 2, size=(4, 30, 1))
+# clusters that are so far apart that no way to a maximum leads to another one
+SETS = rng.normal(size=(4, 30, 2)) + 5 * rng.integers(0, 2, size=(4, 30, 1))
 WEIGHTS = rng.exponential(size=(3, 30))
 TARGET = random_mixture(rng, 3, 2, "full")
-OPTIONS = {"max_iter": 3000}
+OPTIONS = {"max_iter": 3000, "residual_tol": 1e-9}
 
 
 def loss(X, weight=None, scale=1.0):
@@ -29,8 +30,8 @@ def loop(function, *lists):
 
 
 def same(ours, expected):
-    """The same calls of the same functions, to rounding of their products with cotangents."""
-    np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-14)
+    """Fits of sets that are fitted together end elsewhere within residual_tol; systems at 1e-6."""
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_jit_of_vmap_of_grad_is_the_loop():
@@ -104,7 +105,7 @@ def test_distances_of_all_pairs():
     stacked = tuple(np.stack(parts) for parts in zip(*mixtures, strict=True))
     pairwise = jax.vmap(jax.vmap(mixture_wasserstein, in_axes=(None, 0)), in_axes=(0, None))
     expected = [[numpy_wasserstein(a, b) for b in mixtures] for a in mixtures]
-    np.testing.assert_array_equal(jax.jit(pairwise)(stacked, stacked), expected)
+    np.testing.assert_allclose(jax.jit(pairwise)(stacked, stacked), expected, rtol=1e-13)
 
 
 def test_derivative_of_a_gradient_in_what_does_not_enter_the_fit():

@@ -11,7 +11,7 @@ import pytest
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
-from skgmmot.bridges.jax_host import _compiled, host_call, over_sets  # noqa: E402
+from skgmmot.bridges.jax_host import _compiled, host_call, one_by_one, over_sets  # noqa: E402
 from skgmmot.jax import fit_mixture  # noqa: E402
 
 SECONDS = 120  # a few would do; more than that is a hang
@@ -38,6 +38,10 @@ class Product:
     def __call__(self, A, x):
         assert type(A) is type(x) is np.ndarray
         return ((A.T if self.backwards else A) @ x,)
+
+    def each(self, A, x):
+        assert A.ndim == 3 and x.ndim == 2
+        return one_by_one(self, (A, x))
 
 
 A = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
@@ -108,9 +112,15 @@ def test_sets_that_share_an_operand_do_not_copy_it():
             seen.append(np.shares_memory(shared, A))
             return (own[0],)
 
+        def each(self, *arrays):
+            return one_by_one(self, arrays)
+
     (found,) = over_sets(Watched(), [A[None], XS], 1)
     np.testing.assert_array_equal(found, XS[:, 0])
     assert seen == 5 * [True]
+    (found,) = over_sets(Watched(), [A[None, None], XS[None]], 2)
+    np.testing.assert_array_equal(found, XS[None, :, 0])
+    assert over_sets(Watched(), [A[None, None], XS[None, :0]], 2)[0].shape == (1, 0)
 
 
 def test_call_outside_of_jit_is_compiled_once():

@@ -130,6 +130,17 @@ def test_pairwise_is_symmetric_and_does_half_the_work(options, monkeypatch):
     assert (np.diag(distances) > 0).all() if "reg" in options else not np.diag(distances).any()
 
 
+def test_pairwise_of_lists_of_different_types():
+    rng = np.random.default_rng(0)
+    diagonal = [([0.4, 0.6], rng.normal(size=(2, 2)), rng.uniform(1, 2, size=2)) for _ in range(3)]
+    roots = rng.normal(size=(4, 2, 2, 2))
+    full = [([0.5, 0.5], rng.normal(size=(2, 2)), root @ root.mT) for root in roots]
+    expected = [[mixture_wasserstein(a, b) for b in full] for a in diagonal]
+    np.testing.assert_allclose(pairwise_mixture_wasserstein(diagonal, full), expected, rtol=1e-10)
+    transposed = pairwise_mixture_wasserstein(full, diagonal)
+    np.testing.assert_allclose(transposed, np.transpose(expected), rtol=1e-10)
+
+
 def test_pairwise_of_one_mixture():
     (a,) = mixtures_of(0, 1)
     np.testing.assert_array_equal(pairwise_mixture_wasserstein([a]), [[0.0]])

@@ -277,8 +277,26 @@ def test_a_warning_names_few_of_many_sets():
 
 
 def test_what_kmeans_complains_of_is_told():
-    with pytest.warns(ConvergenceWarning, match=r"1 of 2 sets \(1\): Number of distinct clusters"):
-        fit_mixtures([np.random.default_rng(0).normal(size=(20, 1)), np.zeros((9, 1))], 2)
+    sets = [np.random.default_rng(0).normal(size=(20, 1)), np.zeros((9, 1))]
+    with pytest.warns(ConvergenceWarning) as caught:
+        fits = fit_mixtures(sets, 2)
+    clusters, lost = (str(warning.message) for warning in caught)
+    assert clusters.startswith("1 of 2 sets (1): Number of distinct clusters")
+    assert lost.startswith("1 of 2 sets (1): Component 1 lost all its mass")
+    np.testing.assert_array_equal(fits.lost, [[False, False], [False, True]])
+
+
+def test_a_seed_is_that_of_each_set():
+    sets, _ = some_sets()
+    options = {"init_params": "random_from_data", "max_iter": 2, "residual_tol": np.inf, "tol": 1e9}
+    fits = fit_mixtures(sets, 2, random_state=3, **options)
+    for X, ours in zip(sets, fits, strict=True):
+        alone = DifferentiableGaussianMixture(2, random_state=3, acceleration=None, **options)
+        for part, expected in zip(ours, alone.fit(X).parameters_, strict=True):
+            np.testing.assert_allclose(part, expected, rtol=1e-10)
+    several = fit_mixtures(sets, 2, random_state=np.random.RandomState(3), **options)
+    np.testing.assert_array_equal(several.means[0], fits.means[0])
+    assert (several.means[1] != fits.means[1]).any()
 
 
 def test_fits_are_a_sequence_of_mixtures():

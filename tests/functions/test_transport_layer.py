@@ -51,3 +51,37 @@ def test_covariance_types_are_told_where_shapes_leave_them_open():
     assert TransportLayer.of(types=("diag", "full")).value(diag, B)[0] > 0
     with pytest.raises(ValueError, match="reg must be"):
         TransportLayer.of(reg=-1.0)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("reg", [0.0, 0.5])
+@pytest.mark.parametrize("same", [None, "source", "target"])
+def test_many_values_and_gradients_are_those_of_each_pair(squared, reg, same):
+    rng = np.random.default_rng(0)
+    many = [(A[0], A[1] + rng.normal(size=(2, 2)), A[2] * s) for s in (1.0, 2.0, 3.0)]
+    many = tuple(np.stack(part) for part in zip(*many, strict=True))
+    other = tuple(np.stack(3 * [part]) for part in B)  # with memory of their own
+    if same is not None:
+        other = tuple(np.broadcast_to(part, (3, *part.shape)) for part in B)
+    pair = (other, many) if same == "source" else (many, other)
+    layer = TransportLayer.of(squared=squared, reg=reg)
+    values, transports, complaints = layer.value_each(*pair)
+    assert len(transports) == (0 if same and not reg else 3)
+    bars = np.array([1.0, 0.0, -2.0])
+    for wanted in ((True, True), (True, False), (False, True)):
+        gradients = layer.vjp_each(*pair, bars, transports, wanted=wanted)
+        for s in range(3):
+            a, b = (tuple(part[s] for part in side) for side in pair)
+            assert values[s] == pytest.approx(layer.value(a, b)[0], rel=1e-12) and not complaints
+            expected = layer.vjp(a, b, bars[s], wanted=wanted)
+            for ours, theirs in zip(gradients, expected, strict=True):
+                assert (ours is None) == (theirs is None)
+                for part, its in zip(ours or (), theirs or (), strict=True):
+                    np.testing.assert_allclose(part[s], its, rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_no_mixture_among_many_is_refused():
+    many = tuple(np.stack([part, part]) for part in A)
+    many[0][1] = 2.0
+    with pytest.raises(ValueError, match="a: the weights"):
+        TransportLayer.of().value_each(many, tuple(np.broadcast_to(p, (2, *p.shape)) for p in B))

@@ -34,6 +34,12 @@ MUTANTS = {
             "if self.squared is None:",
             "functions/test_transport_layer.py",
         ),
+        (
+            "the one mixture is taken for the other side",
+            "side = 0 if single[1] else 1",
+            "side = 0",
+            "functions/test_transport_layer.py -k many_values",
+        ),
     ],
     "em/path.py": [
         (
@@ -84,8 +90,8 @@ MUTANTS = {
         ),
         (
             "sample weights are left out",
-            "layer.fit(array_of(X), array_of(sample_weight), initial)",
-            "layer.fit(array_of(X), None, initial)",
+            "arrays, fitted = (array_of(X), array_of(sample_weight), initial), None",
+            "arrays, fitted = (array_of(X), None, initial), None",
             "bridges/test_torch.py -k estimator",
         ),
     ],

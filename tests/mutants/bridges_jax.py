@@ -3,9 +3,9 @@
 MUTANTS = {
     "bridges/jax_host.py": [
         (
-            "operands that sets share are taken at each set's index",
-            "min(i, length - 1) for i, length",
-            "i for i, length",
+            "all sets have the operands of the first",
+            "for s, own in enumerate(zip(*arrays, strict=True)):",
+            "for s, own in enumerate([next(zip(*arrays, strict=True))] * len(arrays[0])):",
             "bridges/test_jax_host.py -k transformations",
         ),
         (
@@ -74,14 +74,14 @@ MUTANTS = {
     "bridges/jax_transport.py": [
         (
             "gradient of the other mixture",
-            "wanted=self.moving)",
-            "wanted=self.moving[::-1])",
+            "1.0, transport, wanted=self.moving)",
+            "1.0, transport, wanted=self.moving[::-1])",
             "bridges/test_jax_transport.py -k numpy",
         ),
         (
             "no complaint of a plan that is not optimal",
-            "            warn_of(complaints)\n",
-            "",
+            "complaints = self.layer.value(a, b)\n            warn_of(complaints)\n",
+            "complaints = self.layer.value(a, b)\n",
             "bridges/test_jax_transport.py -k not_optimal",
         ),
         (

@@ -115,8 +115,8 @@ MUTANTS = {
         ),
         (
             "the unit of weights forgotten",
-            "np.ldexp(data_bar.sample_weight, -self._exponent)",
-            "data_bar.sample_weight",
+            "np.ldexp(weight_bar, -self._exponent)",
+            "weight_bar",
             "functions/test_fit_mixtures.py -k the_unit_of_weights",
         ),
         (
@@ -126,7 +126,45 @@ MUTANTS = {
             "functions/test_fit_mixtures.py -k those_of_the_estimator",
         ),
     ],
+    "functions/layer_sets.py": [
+        (
+            "sets of an annealed layer fitted together",
+            "and layer.temperatures == [1.0]",
+            "and layer.temperatures",
+            "functions/test_layer_sets.py -k only_the_estimator_knows",
+        ),
+        (
+            "restarts forgotten",
+            "and options.n_init == 1",
+            "and options.n_init > 0",
+            "functions/test_layer_sets.py -k only_the_estimator_knows",
+        ),
+        (
+            "no set is fitted together with others",
+            "alone[_fit_together(layer, X, sample_weight, initial, out)] = False",
+            "pass",
+            "functions/test_layer_sets.py -k ordinary_sets",
+        ),
+        (
+            "steps of one fit are made again for each cotangent",
+            "if _is_for_sets(layer, X) and X.strides[0]:",
+            "if _is_for_sets(layer, X):",
+            "functions/test_layer_sets.py -k steps_that_it_kept",
+        ),
+        (
+            "records begin where they end",
+            "mixtures = (*fit.parameters, *fit.previous, *start)",
+            "mixtures = (*fit.parameters, *fit.previous, *fit.parameters)",
+            "functions/test_layer_sets.py -k few_steps",
+        ),
+    ],
     "functions/fit_mixtures.py": [
+        (
+            "a seed goes on from set to set",
+            "        rng = check_random_state(random_state)\n        em_map,",
+            "        rng = random_state = check_random_state(random_state)\n        em_map,",
+            "functions/test_fit_mixtures.py -k a_seed_is_that",
+        ),
         (
             "rows of weight zero count",
             "np.count_nonzero(weight[first:last]) for",
