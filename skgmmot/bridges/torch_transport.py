@@ -1,5 +1,7 @@
 """MW2 as a function of PyTorch's autograd, and as an operator that it can compile."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -33,12 +35,14 @@ def _value(parts, layer):
 @eagerly
 def _vjp(value_bar, parts, layer, transport=None, wanted=(True, True)):
     """Cotangents of the parts, empty for a mixture of which none is wanted."""
-    arrays, wanted = tuple(map(array_of, parts)), tuple(wanted)
-    sets = value_bar.shape
-    if sets:
-        bars = layer.vjp_each(arrays[:3], arrays[3:], array_of(value_bar), wanted=wanted)
+    sets, wanted, a, b = value_bar.shape, tuple(wanted), None, None
+    if sets or transport is None:
+        a, b = tuple(map(array_of, parts[:3])), tuple(map(array_of, parts[3:]))
+    if sets:  # with a transport: that of one pair, of which there are many cotangents
+        known = {} if transport is None else dict.fromkeys(range(len(value_bar)), transport)
+        bars = layer.vjp_each(a, b, array_of(value_bar), known, wanted=wanted)
     else:
-        bars = layer.vjp(arrays[:3], arrays[3:], value_bar.item(), transport, wanted=wanted)
+        bars = layer.vjp(a, b, value_bar.item(), transport, wanted=wanted)
     bars = [*(bars[0] or 3 * [None]), *(bars[1] or 3 * [None])]
     return tuple(
         part.new_empty((*sets, 0)) if bar is None else tensor_of(bar, part.dtype)
@@ -236,6 +240,14 @@ transport_jvp_operator.register_vmap(operator_over_sets(transport_jvp_operator, 
 @torch.compiler.assume_constant_result
 def transport_text(**options):
     """The text of a `TransportLayer`; a constant for the compiler."""
+    try:
+        return _known_text(**options)
+    except TypeError:  # lists
+        return TransportLayer.of(**options).text
+
+
+@lru_cache(maxsize=256, typed=True)
+def _known_text(**options):
     return TransportLayer.of(**options).text
 
 

@@ -137,9 +137,9 @@ class DifferentiableFit:
         warn_of(complaints)
         return gradients
 
-    def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight):
-        """The `FitCotangent`, and what there is to warn of."""
-        adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight)
+    def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight, **options):
+        """The `FitCotangent`, and what there is to warn of; options are of `_differentiation`."""
+        adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight, **options)
         cotangent, tol = as_cotangent(cotangent, self._theta), checked_tol(tol)
         with np.errstate(over="ignore", invalid="ignore"):  # the adjoint refuses what overflows
             result, complaints = adjoint.vjp(
@@ -256,12 +256,18 @@ class DifferentiableFit:
         weights, means, covariances = rows
         return MixtureParameters(weights, means, covariances, self.covariance_type)
 
-    def _differentiation(self, X, mode, sample_weight):
-        """The adjoint of a mode, the EM map of the fit on these data, its record, and `_Rows`."""
-        if mode not in ADJOINTS:
-            raise ValueError(f"mode must be one of {', '.join(map(repr, ADJOINTS))}; got {mode!r}.")
-        self._check_is_fitted()
-        X = self._validate_X(X, reset=False)
+    def _differentiation(self, X, mode, sample_weight, *, is_checked=False):
+        """The adjoint of a mode, the EM map of the fit on these data, its record, and `_Rows`.
+
+        ``is_checked`` says that X is a C-contiguous array that was fitted, and the mode is known.
+        """
+        if not is_checked:
+            if mode not in ADJOINTS:
+                raise ValueError(
+                    f"mode must be one of {', '.join(map(repr, ADJOINTS))}; got {mode!r}."
+                )
+            self._check_is_fitted()
+            X = self._validate_X(X, reset=False)
         rows, weight = _Rows(), None
         if sample_weight is not None:
             weight, exponent = weights_and_unit(sample_weight, X)

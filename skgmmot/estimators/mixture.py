@@ -316,6 +316,9 @@ class DifferentiableGaussianMixture(
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X, sample_weight):
         """Fit, and return what there is to warn of."""
+        return self._fit_with_valid_options(X, sample_weight)
+
+    def _fit_with_valid_options(self, X, sample_weight):
         X = self._validate_X(X, reset=True, ensure_min_samples=2)
         if sample_weight is not None:
             sample_weight = checked_weights(sample_weight, X)

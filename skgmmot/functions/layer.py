@@ -171,7 +171,7 @@ class MixtureLayer:
         if initial is not None:
             estimator.warm_start = True
             estimator._set_parameters(self.checked_initial(initial), np.float64)
-        complaints = estimator._fit(X, sample_weight)
+        complaints = estimator._fit_with_valid_options(X, sample_weight)
         record = estimator._record
         header = [
             estimator.converged_, estimator.n_iter_, estimator.residual_, estimator.lower_bound_,
@@ -203,10 +203,10 @@ class MixtureLayer:
         -------
         cotangent : LayerCotangent
         """
-        estimator = self._fitted(record, X) if fitted is None else fitted
+        estimator, X = self._of_record(record, X, fitted)
         cotangent = MixtureParameters(*cotangent, estimator.covariance_type)
         result, complaints = estimator._vjp(
-            X, cotangent, self.mode, sample_weight, self.gradient_tol, wrt_weight
+            X, cotangent, self.mode, sample_weight, self.gradient_tol, wrt_weight, is_checked=True
         )
         initial = result.initial_parameters
         if initial is not None:
@@ -225,8 +225,10 @@ class MixtureLayer:
         initial_dot : tuple (weights, means, covariances) or None for zero
             Of θ_0, of which only ``unrolled`` has the derivative.
         """
-        estimator = self._fitted(record, X) if fitted is None else fitted
-        adjoint, em_map, found, rows = estimator._differentiation(X, self.mode, sample_weight)
+        estimator, X = self._of_record(record, X, fitted)
+        adjoint, em_map, found, rows = estimator._differentiation(
+            X, self.mode, sample_weight, is_checked=True
+        )
         X_dot = np.zeros(X.shape) if X_dot is None else np.asarray(X_dot, np.float64, order="C")
         if weight_dot is not None:
             weight_dot = np.asarray(weight_dot, np.float64, order="C")
@@ -295,6 +297,12 @@ class MixtureLayer:
         ]
         kind = self.covariance_type
         return tuple(MixtureParameters(*parts[i : i + 3], kind) for i in (0, 3, 6))
+
+    def _of_record(self, record, X, fitted):
+        """The estimator of a fit, and X as it wants them."""
+        if math.isnan(record[0]):
+            raise ValueError("record: that of a fit that failed, which has no derivative.")
+        return self._fitted(record, X) if fitted is None else fitted, np.ascontiguousarray(X)
 
     def _fitted(self, record, X):
         """The estimator as the fit of a record has left it, but for steps that it kept."""

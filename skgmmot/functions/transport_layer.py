@@ -6,13 +6,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..checks import as_parameters, checked_regularization
+from ..checks import as_parameters, checked_regularization, refuse_other_features
 from ..families import family_of
 from ..parameters import MixtureParameters
+from ..results.transport_result import transport_between
 from ..transport.many import exact_values
 from ..transport.many_gradients import exact_gradients
 from ..transport.plans import BALANCED
-from .mixture_transport import checked_transport
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,20 @@ class TransportLayer:
 
         a, b : tuples (weights, means, covariances) of ndarrays
         """
-        mixtures = (
-            MixtureParameters(*mixture, kind)
-            for mixture, kind in zip((a, b), self.types, strict=True)
+        source, target = (
+            as_parameters(MixtureParameters(*mixture, kind), name, dtype=None)
+            for mixture, kind, name in zip((a, b), self.types, "ab", strict=True)
         )
-        transport, complaints = checked_transport(*mixtures, self.reg, self.reg_m)
+        refuse_other_features(source, "a", target, "b")
+        transport, complaints = transport_between(source, target, self.reg, self.reg_m)
         value = transport.value if self.squared else transport.distance
         return value, transport, complaints
 
     def vjp(self, a, b, value_bar, transport=None, *, wanted=(True, True)):
         """The cotangents of both mixtures, two tuples, None of what is not wanted.
 
-        Of a distance of zero they are zero, one of its subgradients.
+        With what `value` has returned as transport, a and b are not read. Of a distance of zero
+        they are zero, one of its subgradients.
         """
         if transport is None:
             transport = self.value(a, b)[1]

@@ -158,7 +158,7 @@ def test_singular_covariance_has_a_distance_and_no_gradient():
 def test_plan_that_is_not_optimal_warns(monkeypatch):
     monkeypatch.setattr(
         skgmmot.functions.transport_layer,
-        "checked_transport",
+        "transport_between",
         lambda *args: (mixture_transport(ONE, ONE), ["the plan is not optimal"]),
     )
     with pytest.warns(ConvergenceWarning, match="the plan is not optimal"):
