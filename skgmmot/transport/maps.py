@@ -15,6 +15,16 @@ the components by the mass that it does move. Three maps are made of it (Delon &
     maximum       x → m̄_k + A_k (x − m_k), with the k of the largest γ_k(x)
 
 where A_k = Σ_l P_kl T_kl / p_k and m̄_k = Σ_l P_kl m'_l / p_k: K affine maps, and not K L.
+
+Where the plan is unbalanced a sample also changes its mass: by (P1)_k / w_k when it leaves
+component k, and by w'_l / (Pᵀ1)_l when it arrives at l. Of a sample x from the source, with
+γ_k ∝ w_k g_k, the mean factor is
+
+    F(x) = Σ_kl γ_k(x) P_kl / p_k · p_k / w_k · w'_l / (Pᵀ1)_l = Σ_k γ_k(x) F_k,
+    F_k = Σ_l P_kl w'_l / (w_k (Pᵀ1)_l).                                                  (3)
+
+Σ_k w_k F_k = Σ_l w'_l over the l that mass reaches: the mean of F over the source is one where it
+reaches all. (γ is not that of (1), which is of samples that have left already.)
 """
 
 import numpy as np
@@ -89,6 +99,33 @@ def map_samples(X, source, target, plan, method, rng, posterior):
 
         _each(move, _blocks(len(X), ROWS_SIZE // len(plan)))
         return moved
+
+
+def pair_factors(plan, weights, target_weights):
+    """p_k / w_k · w'_l / (Pᵀ1)_l of formula (3), zero where no mass leaves or arrives."""
+    leaving = _quotients(plan.sum(axis=1), weights)
+    return leaving[:, None] * _quotients(target_weights, plan.sum(axis=0))
+
+
+def component_factors(plan, weights, target_weights):
+    """F_k of formula (3)."""
+    return _quotients(plan @ _quotients(target_weights, plan.sum(axis=0)), weights)
+
+
+def _quotients(a, b):
+    """a / b, and zero where b is."""
+    return np.divide(a, b, out=np.zeros(np.shape(b)), where=b > 0)
+
+
+def averaged(n_samples, values, posterior):
+    """Σ_k γ_k(x) v_k for every sample, of shape (n_samples,), with ``posterior`` as above."""
+    means = np.empty(n_samples)
+
+    def average(rows):
+        means[rows] = posterior(rows) @ values
+
+    _each(average, _blocks(n_samples, ROWS_SIZE // len(values)))
+    return means
 
 
 def _each(work, blocks):

@@ -3,6 +3,13 @@
 MUTANTS = {
     "results/transport_result.py": [
         (
+            "masses by the posterior of what has left",
+            "posterior = asking(responsibilities, doubles, source)",
+            "moved = replace(source, weights=self._moved_mass.sum(axis=1))\n"
+            "        posterior = asking(responsibilities, doubles, moved)",
+            "functions/test_mixture_transport_masses.py -k mean_over",
+        ),
+        (
             "gradient of the target with the source's penalty",
             "penalty = self.reg_m[side]",
             "penalty = self.reg_m[0]",

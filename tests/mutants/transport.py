@@ -226,6 +226,18 @@ MUTANTS = {
     ],
     "transport/maps.py": [
         (
+            "mass does not change on arriving",
+            "_quotients(plan @ _quotients(target_weights, plan.sum(axis=0)), weights)",
+            "_quotients(plan.sum(axis=1), weights)",
+            "functions/test_mixture_transport_masses.py",
+        ),
+        (
+            "pairs do not change their mass on leaving",
+            "return leaving[:, None] * _quotients(",
+            "return np.ones_like(leaving)[:, None] * _quotients(",
+            "functions/test_mixture_transport_masses.py -k tutorial",
+        ),
+        (
             "images not divided by the mass",
             "plan @ target.means / scale[:, None]",
             "plan @ target.means",
