@@ -9,12 +9,14 @@ from .functions.distance_gradients import pairwise_mixture_wasserstein_vjp
 from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
 from .functions.fit_mixtures import fit_mixtures
 from .functions.flow import MixtureFlow, mixture_flow
+from .functions.mixture_bridge import mixture_bridge
 from .functions.mixture_embedding import MixtureEmbedding
 from .functions.mixture_fits import MixtureFits, SetsCotangent
 from .functions.mixture_transport import mixture_transport
 from .functions.semirelaxed import SemirelaxedTransport, semirelaxed_transport
 from .numerics.linear_solve import LinearSolve
 from .parameters import MixtureParameters
+from .results.bridge_result import MixtureBridge
 from .results.transport_result import MixtureTransport
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "DifferentiableGaussianMixture",
     "FitCotangent",
     "LinearSolve",
+    "MixtureBridge",
     "MixtureEmbedding",
     "MixtureFits",
     "MixtureFlow",
@@ -31,6 +34,7 @@ __all__ = [
     "SetsCotangent",
     "fit_mixtures",
     "mixture_barycenter",
+    "mixture_bridge",
     "mixture_flow",
     "mixture_transport",
     "mixture_wasserstein",

@@ -90,8 +90,8 @@ NOT_ASKED = {
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
     "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture", "LinearSolve",
-    "MixtureFits", "MixtureFlow", "MixtureTensors", "MixtureTransport", "SemirelaxedTransport",
-    "SetsCotangent",
+    "MixtureBridge", "MixtureFits", "MixtureFlow", "MixtureTensors", "MixtureTransport",
+    "SemirelaxedTransport", "SetsCotangent",
 }  # fmt: skip
 
 

@@ -74,19 +74,28 @@ def map_samples(X, source, target, plan, method, rng, posterior):
         scale = np.where(masses > 0, masses, 1.0)
         slopes = summed_maps(source, target, plan) / scale[:, None, None]
         images = plan @ target.means / scale[:, None]
+        if method == "barycentric":
+            return mean_images(X, source.means, slopes, images, posterior)
         moved = np.empty(X.shape)
-        if method == "maximum":
-            labels = np.empty(len(X), dtype=np.intp)
+        labels = np.empty(len(X), dtype=np.intp)
 
-            def label(rows):
-                labels[rows] = posterior(rows)
+        def label(rows):
+            labels[rows] = posterior(rows)
 
-            _each(label, _blocks(len(X), ROWS_SIZE // len(plan)))
-            for k, members in _groups(labels, len(plan)):
-                moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
-            return moved
-        center = source.means.mean(axis=0)
-        affine = _affine(slopes, source.means, images, center)
+        _each(label, _blocks(len(X), ROWS_SIZE // len(plan)))
+        for k, members in _groups(labels, len(plan)):
+            moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
+        return moved
+
+
+def mean_images(X, means, slopes, images, posterior):
+    """Σ_k γ_k(x) (c_k + A_k (x − m_k)) for every sample, with ``posterior`` as above.
+
+    The maps have ``means`` m, symmetric matrices ``slopes`` A and ``images`` c of the means.
+    """
+    moved, center = np.empty(X.shape), means.mean(axis=0)
+    with one_blas_thread():
+        affine = _affine(slopes, means, images, center)
 
         def move(rows):
             gamma = posterior(rows)
@@ -97,8 +106,8 @@ def map_samples(X, source, target, plan, method, rng, posterior):
                 shares = np.ascontiguousarray(gamma[part].T)
                 moved[block] = np.einsum("kn,kan->na", shares, _apply(affine, lifted))
 
-        _each(move, _blocks(len(X), ROWS_SIZE // len(plan)))
-        return moved
+        _each(move, _blocks(len(X), ROWS_SIZE // len(means)))
+    return moved
 
 
 def pair_factors(plan, weights, target_weights):
