@@ -48,8 +48,7 @@ geodesic = mixture_transport(source, target).interpolate(0.5)
 for bridge in bridges:
     half = bridge.interpolate(0.5)
     difference = np.abs(half.covariances - geodesic.covariances).max()
-    print(f"ε = {bridge.epsilon}: covariances half-way differ from the geodesic's", end=" ")
-    print(f"by {difference:.1e}")
+    print(f"ε = {bridge.epsilon}: covariances half-way are {difference:.1e} off")
 
 # %%
 # Paths
@@ -88,15 +87,17 @@ figure, axes = plt.subplots(
 print("mean log densities of travelled points, and of draws")
 for row, bridge in zip(axes, bridges, strict=True):
     path = bridge.sample_paths(X, times=TIMES, random_state=0)
-    print(f"ε = {bridge.epsilon}", end=" ")
     for axis, t, points in zip(row, TIMES, path, strict=True):
-        mixture = DifferentiableGaussianMixture.from_mixture(bridge.interpolate(t), random_state=1)
+        mixture = DifferentiableGaussianMixture.from_mixture(
+            bridge.interpolate(t),
+            random_state=1,
+        )
         drawn, _ = mixture.sample(len(X))
-        print(f"  t = {t}: {mixture.score(points):.2f}, {mixture.score(drawn):.2f}", end="")
+        title = f"t = {t}, ε = {bridge.epsilon}"
+        print(f"{title}: {mixture.score(points):.2f}, {mixture.score(drawn):.2f}")
         axis.scatter(*points.T, s=1, color=colors)
         MixtureDisplay.from_estimator(mixture, ax=axis, colors="0.2", fill=False)
-        axis.set(title=f"t = {t}, ε = {bridge.epsilon}", xlabel="", ylabel="", aspect="equal")
-    print()
+        axis.set(title=title, xlabel="", ylabel="", aspect="equal")
 plt.show()
 
 # %%
@@ -108,9 +109,8 @@ plt.show()
 # which two components of the target share. With noise every pixel is a particle of its own: the sky
 # gets a grain, since its pixels part one by one.
 
-photograph, palette = (
-    rgb2lab(load_sample_image(name)[::4, ::4] / 255) for name in ("china.jpg", "flower.jpg")
-)
+images = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")]
+photograph, palette = (rgb2lab(image[::4, ::4] / 255) for image in images)
 pixels, other_pixels = photograph.reshape(-1, 3), palette.reshape(-1, 3)
 mixtures = [
     DifferentiableGaussianMixture(6, reg_covar=3.0**2, random_state=0).fit(part)
@@ -130,7 +130,8 @@ for row, noise in zip(axes, (0.0, 8.0), strict=True):
     bridge = mixture_bridge(*mixtures, epsilon=noise)
     start = time.perf_counter()
     path = bridge.sample_paths(pixels, times=TIMES, random_state=0)
-    print(f"{len(pixels)} pixels, ε = {noise}: {time.perf_counter() - start:.1f} s", end=", ")
+    seconds = time.perf_counter() - start
+    print(f"{len(pixels)} pixels, ε = {noise}: {seconds:.1f} s,", end=" ")
     print(f"mean log density under the target {mixtures[1].score(path[-1]):.2f}")
     for axis, t, moved in zip(row, TIMES, path, strict=True):
         axis.imshow(to_rgb(moved.reshape(photograph.shape)))
