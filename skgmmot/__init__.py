@@ -4,6 +4,7 @@ from .about import __version__ as __version__
 from .em.adjoints import FitCotangent
 from .estimators.coupled import CoupledGMMFitter
 from .estimators.mixture import DifferentiableGaussianMixture
+from .functions.balanced import BalancedTransport, balanced_transport
 from .functions.barycenter import mixture_barycenter
 from .functions.distance_gradients import pairwise_mixture_wasserstein_vjp
 from .functions.distances import mixture_wasserstein, pairwise_mixture_wasserstein
@@ -20,6 +21,7 @@ from .results.bridge_result import MixtureBridge
 from .results.transport_result import MixtureTransport
 
 __all__ = [
+    "BalancedTransport",
     "CoupledGMMFitter",
     "DifferentiableGaussianMixture",
     "FitCotangent",
@@ -32,6 +34,7 @@ __all__ = [
     "MixtureTransport",
     "SemirelaxedTransport",
     "SetsCotangent",
+    "balanced_transport",
     "fit_mixtures",
     "mixture_barycenter",
     "mixture_bridge",

@@ -89,9 +89,9 @@ NOT_ASKED = {
 }
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
-    "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture", "LinearSolve",
-    "MixtureBridge", "MixtureFits", "MixtureFlow", "MixtureTensors", "MixtureTransport",
-    "SemirelaxedTransport", "SetsCotangent",
+    "BalancedTransport", "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture",
+    "LinearSolve", "MixtureBridge", "MixtureFits", "MixtureFlow", "MixtureTensors",
+    "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
 }  # fmt: skip
 
 

@@ -224,6 +224,38 @@ MUTANTS = {
             "transport/test_plans_variants.py -k optimal",
         ),
     ],
+    "transport/gaussian_bridges.py": [
+        (
+            "ends that are independent under noise",
+            "2 * S, sums, out=np.ones_like(sums)",
+            "0 * S, sums, out=np.ones_like(sums)",
+            "transport/test_gaussian_bridges.py -k coupled or textbook",
+        ),
+        (
+            "ends of no variance apart at no noise",
+            "2 * S, sums, out=np.ones_like(sums)",
+            "2 * S, sums, out=np.zeros_like(sums)",
+            "transport/test_gaussian_bridges.py -k singular",
+        ),
+        (
+            "no noise on the way",
+            "noise = t * (1 - t) * bridges.epsilon**2",
+            "noise = 0 * t * bridges.epsilon**2",
+            "transport/test_gaussian_bridges.py -k coupled or textbook",
+        ),
+        (
+            "drift without the noise's share",
+            "K = _plus(K, -t * bridges.epsilon**2)",
+            "K = _plus(K, 0 * t * bridges.epsilon**2)",
+            "transport/test_gaussian_bridges.py -k follow",
+        ),
+        (
+            "squares of small singular values lost",
+            "np.hypot(2 * S, noise) + noise",
+            "np.sqrt(4 * S * S + noise * noise) + noise",
+            "transport/test_gaussian_bridges.py -k units",
+        ),
+    ],
     "transport/maps.py": [
         (
             "mass does not change on arriving",
