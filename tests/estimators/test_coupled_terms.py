@@ -17,20 +17,22 @@ def small():
     return naive.sample(rng, theta, 600), naive.sample(rng, theta, 500) + [0.5, -1.0]
 
 
-def test_verbose_prints_sweeps(small, capsys):
-    CoupledGMMFitter(3, verbose=1, verbose_interval=1, init_size=300, random_state=0).fit_pair(
-        *small
-    )
-    printed = capsys.readouterr().out
-    numbers = r"objective (\S+), .*log-likelihoods (\S+) and (\S+), transport (\S+)"
-    found = re.findall(r"Sweep \d+: " + numbers, printed)
-    for objective, source, target, transport in np.array(found, dtype=float):
+@pytest.mark.parametrize("init_size", [300, None])  # sweeps on some rows first, and on all at once
+def test_verbose_prints_sweeps(small, init_size, capsys):
+    fitter = CoupledGMMFitter(
+        3, verbose=1, verbose_interval=1, init_size=init_size, random_state=0
+    ).fit_pair(*small)
+    numbers = r"(\d+): objective (\S+), .*log-likelihoods (\S+) and (\S+), transport (\S+)"
+    found = np.array(re.findall("Sweep " + numbers, capsys.readouterr().out), dtype=float)
+    assert len(found) >= 2 and found[-1, 0] == fitter.n_iter_
+    for _, objective, source, target, transport in found:
         assert source + target - 0.01 * transport == pytest.approx(objective, abs=1e-5)
-    assert len(found) >= 2
+    terms = [*fitter.log_likelihoods_[-1], fitter.transport_values_[-1]]
+    np.testing.assert_allclose(found[-1, 2:], terms, atol=1e-6)  # as printed
 
 
 @pytest.mark.parametrize("variant", [{}, {"reg": 0.05, "reg_m": (1.0, 2.0)}, {"reg": 0.5}])
-@pytest.mark.parametrize("init_size", [200, None])  # sweeps on some rows first, and on all at once
+@pytest.mark.parametrize("init_size", [200, None])
 def test_terms_of_the_objective_are_told_for_each_sweep(small, variant, init_size):
     fitter = CoupledGMMFitter(
         3, transport_weight=0.03, reg_covar=0.0, init_size=init_size, random_state=0, **variant

@@ -111,10 +111,10 @@ MUTANTS = {
     ],
     "estimators/coupled_fit.py": [
         (
-            "terms of the sweeps on some rows kept",
+            "the last sweep of a start told twice",
             "known + result.history[bool(known) :]",
             "known + result.history",
-            "estimators/test_coupled_terms.py -k terms",
+            "estimators/test_coupled_terms.py -k verbose",
         ),
         (
             "MW2 of the variant",
