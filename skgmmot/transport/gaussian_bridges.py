@@ -40,6 +40,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..parameters import MixtureParameters
 from .bures import few_threads, square_root_factors, standard_deviations, take, transposed
 
 
@@ -105,15 +106,24 @@ def covariances_at(bridges, t):
 
 
 def slopes_at(bridges, t):
-    """K_t Σ_t⁻¹ of formula (6), as `covariances_at`, for covariances Σ_t that are regular."""
+    """K_t Σ_t⁻¹ of formula (6), as `covariances_at`.
+
+    Of least norm where Σ_t is singular, to rounding: without noise K_t is zero there as well.
+    """
     F, G = _factors_at(bridges, t)
+    covariances = covariances_at(bridges, t)
     with few_threads(bridges.means.shape[1]):
         K = _product(bridges.end - bridges.start, F) + _product(bridges.free, G)
         K = _plus(K, -t * bridges.epsilon**2)
-        covariances = covariances_at(bridges, t)
         if K.ndim == 2:
-            return K / covariances
-        slopes = np.linalg.solve(covariances, transposed(K))
+            return np.divide(K, covariances, out=np.zeros_like(K), where=covariances > 0)
+        mixtures = MixtureParameters(np.ones(len(K)), bridges.means, covariances, "full")
+        factors = square_root_factors(mixtures)
+        singular = ~factors.any(axis=-2).all(axis=-1)
+        inverses = np.empty_like(factors)
+        inverses[~singular] = np.linalg.inv(factors[~singular])
+        inverses[singular] = np.linalg.pinv(factors[singular])
+        slopes = K @ transposed(inverses) @ inverses
         return (slopes + transposed(slopes)) / 2
 
 

@@ -165,6 +165,37 @@ def test_singular_covariances(S, S_target):
         np.testing.assert_allclose(slopes, slopes_at(bridges(0.7, 1e-9)[0], t), atol=1e-6)
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-17])
+def test_slopes_of_singular_covariances_are_of_least_norm(rounding):
+    """Without noise: zero across the plane that both ends lie in, also where it is rounded."""
+    rng, zero = np.random.default_rng(0), np.zeros(1, dtype=int)
+    plane = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    across, plane = plane[:, 0], plane[:, 1:]
+    roots = [plane @ rng.normal(size=(2, 2)) for _ in range(2)]
+    noise = rounding * np.diag(rng.normal(size=3))
+    pair = [
+        MixtureParameters(np.ones(1), np.zeros((1, 3)), (L @ L.T + noise)[None], "full")
+        for L in roots
+    ]
+    bridges = gaussian_bridges(*pair, zero, zero, 0.0)
+    (slopes,) = slopes_at(bridges, 0.4)
+    np.testing.assert_allclose(slopes @ across, 0.0, atol=1e-12)
+    flat = [
+        MixtureParameters(np.ones(1), np.zeros((1, 2)), (plane.T @ L @ L.T @ plane)[None], "full")
+        for L in roots
+    ]
+    (expected,) = slopes_at(gaussian_bridges(*flat, zero, zero, 0.0), 0.4)
+    np.testing.assert_allclose(plane.T @ slopes @ plane, expected, rtol=1e-9)
+
+
+def test_slopes_of_flat_features_are_zero():
+    theta = MixtureParameters(np.ones(1), np.zeros((1, 2)), np.array([[0.0, 1.0]]), "diag")
+    target = MixtureParameters(np.ones(1), np.zeros((1, 2)), np.array([[0.0, 4.0]]), "diag")
+    zero = np.zeros(1, dtype=int)
+    slopes = slopes_at(gaussian_bridges(theta, target, zero, zero, 0.0), 0.5)
+    np.testing.assert_allclose(slopes, [[0.0, 1.0 / 1.5]], rtol=1e-14)
+
+
 @pytest.mark.parametrize("epsilon", [0.0, *EPSILONS])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_moments_follow_the_drift(kind, epsilon):
