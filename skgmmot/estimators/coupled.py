@@ -113,9 +113,9 @@ class CoupledGMMFitter(
     lower_bounds_ : list of float
         The objective at the start and after each sweep, which never decreases. With
         ``reg_covar`` it is that of regularized likelihoods (see Notes).
-    log_likelihoods_ : ndarray of shape (n_iter_ + 1, 2)
+    log_likelihoods_ : ndarray of shape (n_sweeps + 1, 2)
         The mean log-likelihoods of source and target that ``lower_bounds_`` are made of.
-    transport_values_ : ndarray of shape (n_iter_ + 1,)
+    transport_values_ : ndarray of shape (n_sweeps + 1,)
         The transport term, which counts with minus ``transport_weight`` in them.
     mw2_ : float
         Mixture-Wasserstein distance between the two mixtures.

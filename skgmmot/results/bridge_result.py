@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import as_real, checked_samples
 from ..em.densities import log_density, responsibilities
-from ..em.em_map import EMMap
 from ..families import DIAGONAL
 from ..parameters import CovarianceType, FloatArray, MixtureParameters, RandomState, in_dtype
 from ..reprs import count, html_repr, short_repr
@@ -124,10 +123,8 @@ class MixtureBridge:
         """
         X = self._checked(X)
         mixture = self.interpolate(t)
-        doubles = X.astype(np.float64, copy=False)
-        self._asking(log_density, doubles, mixture, t)  # refuses what is singular
-        em_map = EMMap.on(doubles, covariance_type=mixture.covariance_type)
-        return log_density(em_map, mixture).astype(X.dtype, copy=False)
+        density = self._asking(log_density, X.astype(np.float64, copy=False), mixture, t)
+        return density(slice(None)).astype(X.dtype, copy=False)
 
     def drift(self, X: ArrayLike, t: float) -> FloatArray:
         """The drift u(t, x): the mean rate at which what is at x moves on at time t.
