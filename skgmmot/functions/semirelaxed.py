@@ -12,6 +12,7 @@ the others held, is EM (`block_coordinate_descent`).
 """
 
 from dataclasses import replace
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +149,7 @@ def problem_of(X, mixture, epsilon, sample_weight, e_step):
     theta = replace(theta, weights=theta.weights / theta.weights.sum())
     if X.shape[1] != theta.n_features:
         raise ValueError(f"X has {X.shape[1]} features, but the mixture has {theta.n_features}.")
-    if not (np.isfinite(epsilon) and epsilon > 0):
+    if not isinstance(epsilon, Real) or not 0 < epsilon < np.inf:
         raise ValueError(f"epsilon must be positive and finite; got {epsilon!r}.")
     em_map = EMMap.on(
         X,

@@ -124,7 +124,7 @@ class MixtureBridge:
         X = self._checked(X)
         mixture = self.interpolate(t)
         density = self._asking(log_density, X.astype(np.float64, copy=False), mixture, t)
-        return density(slice(None)).astype(X.dtype, copy=False)
+        return (density(slice(None)) if len(X) else np.empty(0)).astype(X.dtype, copy=False)
 
     def drift(self, X: ArrayLike, t: float) -> FloatArray:
         """The drift u(t, x): the mean rate at which what is at x moves on at time t.

@@ -240,6 +240,14 @@ def test_random_state_dtype_and_input():
     assert bridge.drift(single, 0.5).dtype == bridge.log_density(single, 0.5).dtype == np.float32
 
 
+def test_no_samples_are_an_answer_too():
+    bridge = mixture_bridge(*setting(), epsilon=0.5)
+    nothing = np.zeros((0, 2))
+    assert bridge.log_density(nothing, 0.5).shape == (0,)
+    assert bridge.drift(nothing, 0.5).shape == (0, 2)
+    assert bridge.sample_paths(nothing, n_steps=3).shape == (4, 0, 2)
+
+
 def test_the_flow_without_noise_goes_back():
     """At ε = 0 the drift of the bridge from b to a is minus that from a to b, at 1 − t."""
     a, b = setting()
