@@ -70,6 +70,8 @@ class MixtureTransport:
         Weight ε of the entropy.
     reg_m : tuple of two floats
         Weights λ0 and λ1 of the marginal terms, infinite where a marginal is a constraint.
+    pair_factors : ndarray of shape (K, L)
+        By which factor mass changes that goes from component k to component l.
 
     Examples
     --------
@@ -291,8 +293,8 @@ class MixtureTransport:
     def pair_factors(self) -> NDArray[np.float64]:
         """By which factor mass changes that goes from component k to component l.
 
-        (P1)_k / w_k on leaving times w'_l / (Pᵀ1)_l on arriving, of shape (K, L). One if
-        balanced; zero of a component that no mass leaves or reaches.
+        (P1)_k / w_k on leaving times w'_l / (Pᵀ1)_l on arriving: one if balanced, and zero of a
+        component that no mass leaves or reaches.
         """
         return pair_factors(self._moved_mass, *(theta.weights for theta in self._in_double))
 
@@ -322,8 +324,7 @@ class MixtureTransport:
         Notes
         -----
         The mean over the source is one, less the weights of target components that no mass
-        reaches. The factors are those of OTT-JAX's tutorial on coupled Gaussian mixtures, which
-        reads them for a sample whose pair is known.
+        reaches. OTT-JAX's tutorial on coupled mixtures has the factors of a known pair.
 
         Examples
         --------
