@@ -112,7 +112,8 @@ show(fitter.source_mixture_, fitter.target_mixture_, "coupled")
 # -------------------
 # The plan of the transport is a table of masses: rows are components of the source, columns those
 # of the target. Its margins are the weights of the two mixtures. A component that is divided is
-# moved, by ``transform``, to the mean of where its parts go.
+# moved, by ``transform``, to the mean of where its parts go. Below, samples have the color of their
+# component (``predict``): on the left where they are, on the right where they go.
 
 plan = fitter.transport_.plan
 print("          " + "".join(f"to {l}    " for l in range(3)) + "weight")  # noqa: E741
@@ -120,13 +121,23 @@ for k, row in enumerate(plan):
     print(f"from {k}  " + "".join(f"{mass:8.3f}" for mass in row) + f"{row.sum():8.3f}")
 print("weight  " + "".join(f"{mass:8.3f}" for mass in plan.sum(axis=0)))
 
-BLUE, VERMILLION = component_colors(2)
-figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-TransportDisplay.from_estimator(fitter, ax=axes[0])
-axes[0].set(title="Masses from component to component", aspect="equal")
+figure, axis = plt.subplots(figsize=(6, 4.5), layout="constrained")
+TransportDisplay.from_estimator(fitter, ax=axis)
+axis.set(title="Masses from component to component", aspect="equal")
+plt.show()
+
+colors = component_colors(3)
 moved = fitter.transform(source)
-axes[1].scatter(*target.T, s=2, color="0.75", label="target")
-axes[1].scatter(*moved.T, s=2, color=VERMILLION, label="source, moved")
+figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+for axis, points, title in zip(
+    axes, (source, moved), ("The source", "The source moved by transform"), strict=True
+):
+    axis.scatter(*target.T, s=2, color="0.8", label="target")
+    labels = fitter.predict(source, sample_domain=1)  # 1: rows of the source
+    for k in range(3):
+        label = f"component {k}"
+        axis.scatter(*points[labels == k].T, s=2, color=colors[k], label=label)
+    axis.set(title=title, aspect="equal", xlabel="feature 0", xlim=(-8, 6))
 picked = rng.choice(len(source), 40, replace=False)
 axes[1].quiver(
     *source[picked].T,
@@ -137,8 +148,8 @@ axes[1].quiver(
     width=0.003,
     color="0.2",
 )
-axes[1].set(title="The source moved by transform", aspect="equal", xlabel="feature 0")
-axes[1].legend(markerscale=4)
+axes[0].set(ylabel="feature 1")
+axes[0].legend(markerscale=4)
 plt.show()
 
 # %%
@@ -189,8 +200,22 @@ axis.legend()
 plt.show()
 
 # %%
+# A sample changes its mass by one factor when it leaves its component, and by the inverse of the
+# other when it arrives: ``mass_factors`` is the mean over where it may go. With these weights the
+# moved source meets the target, whose components have other weights.
+
+factors = unbalanced.mass_factors(source)
+print(f"mass factors of the samples: {factors.min():.2f} to {factors.max():.2f}")
+moved = unbalanced.transform(source)
+arrived = unbalanced.target_mixture_.predict_proba(moved)
+for name, weights in (("all alike", None), ("weighted", factors)):
+    shares = np.average(arrived, axis=0, weights=weights)
+    print(f"moved source, {name}: {shares.round(3)}")
+print("weights of the target:  ", unbalanced.target_mixture_.weights_.round(3))
+
+# %%
 # The two mixtures, of which the plan no longer carries all mass:
 
 show(unbalanced.source_mixture_, unbalanced.target_mixture_, "coupled, unbalanced")
 
-# sphinx_gallery_thumbnail_number = 3
+# sphinx_gallery_thumbnail_number = 4

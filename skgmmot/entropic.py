@@ -1,5 +1,6 @@
-"""EM as entropic optimal transport: `semirelaxed_transport`, and EM read as its descent."""
+"""EM as entropic optimal transport, semi-relaxed or balanced, and EM read as its descent."""
 
+from .functions.balanced import BalancedTransport, balanced_transport
 from .functions.semirelaxed import (
     BlockCoordinateStep,
     SemirelaxedTransport,
@@ -8,8 +9,10 @@ from .functions.semirelaxed import (
 )
 
 __all__ = [
+    "BalancedTransport",
     "BlockCoordinateStep",
     "SemirelaxedTransport",
+    "balanced_transport",
     "block_coordinate_descent",
     "semirelaxed_transport",
 ]

@@ -89,9 +89,9 @@ NOT_ASKED = {
 }
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
-    "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture", "LinearSolve",
-    "MixtureFits", "MixtureFlow", "MixtureTensors", "MixtureTransport", "SemirelaxedTransport",
-    "SetsCotangent",
+    "BalancedTransport", "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture",
+    "LinearSolve", "MixtureBridge", "MixtureFits", "MixtureFlow", "MixtureTensors",
+    "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
 }  # fmt: skip
 
 
@@ -178,7 +178,12 @@ def test_public_methods_are_those_of_all_classes_of_the_package():
     methods = public_methods(skgmmot.DifferentiableGaussianMixture)
     assert {"fit", "vjp", "predict", "from_parameters"} <= methods
     assert not methods & {"get_params", "parameters_", "weights_"}
-    assert public_methods(skgmmot.MixtureTransport) == {"gradient", "interpolate", "map"}
+    assert public_methods(skgmmot.MixtureTransport) == {
+        "gradient",
+        "interpolate",
+        "map",
+        "mass_factors",
+    }
 
 
 def inventory_names(path):

@@ -10,7 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skgmmot import (
     CoupledGMMFitter,
     DifferentiableGaussianMixture,
+    balanced_transport,
     mixture_barycenter,
+    mixture_bridge,
     mixture_flow,
     mixture_transport,
     mixture_wasserstein,
@@ -28,6 +30,7 @@ def mixture(seed, n_components=9):
 
 
 A, B = mixture(0), mixture(1)
+FAR = [0.3, 0.7], [[0.0], [1e8]], [1.0, 1.0]
 X = np.random.default_rng(2).normal(size=(60, 2))
 
 
@@ -52,6 +55,8 @@ def flow(**options):
         (lambda: mixture_transport(A, B), "moves .* POT says"),
         (lambda: mixture_transport(A, B, reg_m=0.1), "duality gap"),
         (lambda: mixture_transport(A, B, reg=1e-3), "marginals"),
+        (lambda: mixture_bridge(A, B, epsilon=0.1, reg=1e-3), "marginals"),
+        (lambda: balanced_transport([[0.0], [1e8]], FAR, epsilon=1e-9), "Column sums"),
         (lambda: mixture_wasserstein(A, B, reg_m=0.1), "duality gap"),
         (lambda: pairwise_mixture_wasserstein([A, B], reg_m=0.1), "duality gap"),
         (lambda: pairwise_mixture_wasserstein([A], [B]), "POT says"),

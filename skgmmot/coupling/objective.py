@@ -122,16 +122,30 @@ class CoupledState(NamedTuple):
     potentials: tuple | None = None
 
 
+class Terms(NamedTuple):
+    """J = ℓ + ℓ' − τ V, and what it is made of.
+
+    objective : float, J
+    source, target : float, ℓ and ℓ'
+    transport : float, V
+    """
+
+    objective: float
+    source: float
+    target: float
+    transport: float
+
+
 class Statistics(NamedTuple):
     """What one pass over the clouds tells.
 
     steps : tuple of two EMStep, from where it was made; with tempered weights
-    likelihood : float, ℓ + ℓ'
+    likelihoods : tuple of two floats, ℓ and ℓ'
     shares, means, covariances : ndarray, s, m̂ and Ŝ of all components, those of the source first
     """
 
     steps: tuple
-    likelihood: float
+    likelihoods: tuple
     shares: np.ndarray
     means: np.ndarray
     covariances: np.ndarray
@@ -142,8 +156,7 @@ class Evaluation(NamedTuple):
 
     state : CoupledState
         With the plan that was solved for, if it is no variable.
-    likelihood : float, ℓ + ℓ'
-    objective : float, J
+    terms : Terms, J and its parts
     shares : ndarray of shape (K + L,), s of both mixtures
     costs : ndarray of shape (K, L)
     weights_bar : tuple of two ndarrays, gradient where the plan is solved for
@@ -152,14 +165,18 @@ class Evaluation(NamedTuple):
     """
 
     state: CoupledState
-    likelihood: float
-    objective: float
+    terms: Terms
     shares: np.ndarray
     costs: np.ndarray
     weights_bar: tuple
     plan_bar: np.ndarray
     means_bar: np.ndarray
     factors_bar: np.ndarray
+
+    @property
+    def objective(self):
+        """J."""
+        return self.terms.objective
 
 
 def state_of(source, target, plan):
@@ -206,7 +223,7 @@ def statistics_of(problem, state):
     updated = [step.parameters for step in steps]
     return Statistics(
         tuple(steps),
-        float(steps[0].lower_bound + steps[1].lower_bound),
+        tuple(float(step.lower_bound) for step in steps),
         np.concatenate([theta.weights for theta in updated]),
         np.concatenate([theta.means for theta in updated]),
         np.concatenate(
@@ -262,7 +279,7 @@ def evaluation_of(problem, state, statistics):
             )
         )
     plan = state.plan
-    objective = statistics.likelihood - tau * value
+    objective = sum(statistics.likelihoods) - tau * value
     flow = 2.0 * tau * plan
     means_bar[:n_source] -= np.einsum("kl,kla->ka", flow, mean_gaps)
     means_bar[n_source:] += np.einsum("kl,kla->la", flow, mean_gaps)
@@ -270,8 +287,7 @@ def evaluation_of(problem, state, statistics):
     factors_bar[n_source:] += np.einsum("kl,kl...->l...", flow, target_gaps)
     return Evaluation(
         state,
-        statistics.likelihood,
-        float(objective),
+        Terms(float(objective), *statistics.likelihoods, float(value)),
         shares,
         costs,
         ratios,

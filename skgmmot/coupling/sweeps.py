@@ -37,15 +37,20 @@ class CoupledResult(NamedTuple):
     """The end of a run of sweeps.
 
     evaluation : Evaluation, at the last state
-    objectives : list of float, J at the start and after each sweep
+    history : list of Terms, J and its parts at the start and after each sweep
     residual : float
     converged : bool
     """
 
     evaluation: Evaluation
-    objectives: list
+    history: list
     residual: float
     converged: bool
+
+    @property
+    def objectives(self):
+        """J at the start and after each sweep."""
+        return [terms.objective for terms in self.history]
 
 
 def residual_of(problem, evaluation):
@@ -131,31 +136,31 @@ def maximize(problem, state, stopping, callback=None):
     """
     max_iter, tol, residual_tol = stopping
     evaluation = evaluate(problem, state)
-    objectives = [evaluation.objective]
+    history = [evaluation.terms]
     coordinates, gradient = _coordinates_about(problem, evaluation)
     residual = _residual(problem, evaluation, coordinates, gradient)
     converged = max_iter == 0 and residual < residual_tol
     stopped, n_round, stalls = False, 0, 0
-    while len(objectives) <= max_iter and not (converged or stopped or stalls == 2):
+    while len(history) <= max_iter and not (converged or stopped or stalls == 2):
         if problem.plan_is_free and problem.reg > 0:
             evaluation = _lift(problem, evaluation)
             coordinates, gradient = _coordinates_about(problem, evaluation)
         before = evaluation.objective
         n_sweeps = _ROUNDS[min(n_round, len(_ROUNDS) - 1)]
-        n_sweeps = min(n_sweeps, max_iter + 1 - len(objectives))
+        n_sweeps = min(n_sweeps, max_iter + 1 - len(history))
         limits = stopping._replace(max_iter=n_sweeps)
         evaluation, stopped = _round(
-            problem, evaluation, coordinates, gradient, objectives, limits, callback
+            problem, evaluation, coordinates, gradient, history, limits, callback
         )
         _refuse_collapsed(problem, state, evaluation.state)
-        gain = objectives[-1] - objectives[-2] if len(objectives) > 1 else 0.0
+        gain = history[-1].objective - history[-2].objective if len(history) > 1 else 0.0
         coordinates, gradient = _coordinates_about(problem, evaluation)
         residual = _residual(problem, evaluation, coordinates, gradient)
         converged = gain < tol and residual < residual_tol
         stalled = abs(evaluation.objective - before) <= _STALLED * (1 + abs(before))
         stalls = stalls + 1 if stalled else 0
         n_round += 1
-    return CoupledResult(evaluation, objectives, residual, converged)
+    return CoupledResult(evaluation, history, residual, converged)
 
 
 def _refuse_collapsed(problem, start, end):
@@ -181,8 +186,8 @@ def _refuse_collapsed(problem, start, end):
         family.precisions(updated, end.means.shape[1])
 
 
-def _round(problem, evaluation, coordinates, gradient, objectives, stopping, callback):
-    """Some sweeps in coordinates about one state; they extend ``objectives``.
+def _round(problem, evaluation, coordinates, gradient, history, stopping, callback):
+    """Some sweeps in coordinates about one state; they extend ``history``.
 
     Returns the last evaluation, and whether the callback has stopped the run.
     """
@@ -214,14 +219,14 @@ def _round(problem, evaluation, coordinates, gradient, objectives, stopping, cal
             value_and_gradient(intermediate_result.x)
         _, latest, latest_gradient = seen
         accepted = latest
-        objectives.append(latest.objective)
-        gain = objectives[-1] - objectives[-2]
+        history.append(latest.terms)
+        gain = history[-1].objective - history[-2].objective
         settled = gain < tol and (
             residual_tol == np.inf
             or _residual(problem, latest, coordinates, latest_gradient) < residual_tol
         )
         if callback is not None:
-            stopped = bool(callback(len(objectives) - 1, latest, gain, settled))
+            stopped = bool(callback(len(history) - 1, latest, gain, settled))
         if settled or stopped:
             raise StopIteration
 

@@ -95,7 +95,7 @@ class CoupledGMMFitter(
     warm_start : bool, default=False
         Whether `fit` starts from the last solution.
     verbose : int, default=0
-        1 prints every ``verbose_interval``-th sweep.
+        1 prints every ``verbose_interval``-th sweep, with the terms of the objective.
     verbose_interval : int, default=10
         Number of sweeps between prints.
     n_jobs : int or None, default=None
@@ -113,6 +113,10 @@ class CoupledGMMFitter(
     lower_bounds_ : list of float
         The objective at the start and after each sweep, which never decreases. With
         ``reg_covar`` it is that of regularized likelihoods (see Notes).
+    log_likelihoods_ : ndarray of shape (n_sweeps + 1, 2)
+        The mean log-likelihoods of source and target that ``lower_bounds_`` are made of.
+    transport_values_ : ndarray of shape (n_sweeps + 1,)
+        The transport term, which counts with minus ``transport_weight`` in them.
     mw2_ : float
         Mixture-Wasserstein distance between the two mixtures.
     reweighting_ : tuple of ndarray of shape (K,) and ndarray of shape (L,)
@@ -178,9 +182,9 @@ class CoupledGMMFitter(
         "freeze_target": ["boolean", HasMethods("get_params"), MixtureParameters, tuple],
     }
     _of_fit = (
-        "source_mixture_", "target_mixture_", "transport_", "objective_", "lower_bounds_",
-        "mw2_", "reweighting_", "domains_", "converged_", "n_iter_", "residual_",
-        "_fitted_as_pair", "_state", "_target_is_frozen",
+        "source_mixture_", "target_mixture_", "transport_", "objective_", "lower_bounds_", "mw2_",
+        "log_likelihoods_", "transport_values_", "reweighting_", "domains_", "converged_",
+        "n_iter_", "residual_", "_fitted_as_pair", "_state", "_target_is_frozen",
     )  # fmt: skip
     _as_dict = {"_state": CoupledState}
 

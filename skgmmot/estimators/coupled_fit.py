@@ -46,6 +46,8 @@ class CoupledFit:
     transport_: MixtureTransport
     objective_: float
     lower_bounds_: list[float]
+    log_likelihoods_: NDArray[np.float64]
+    transport_values_: NDArray[np.float64]
     mw2_: float
     reweighting_: tuple[NDArray[np.float64], NDArray[np.float64]]
     domains_: tuple[object, object]
@@ -93,7 +95,7 @@ class CoupledFit:
                 clouds, problem, frozen, n_components, last, sweeping
             )
             state = best.evaluation.state
-            known = [] if thin else best.objectives
+            known = [] if thin else best.history
             used = 0 if thin else len(known) - 1
         finished = used >= self.max_iter or not self.transport_weight
         if known and (finished or (best.converged and best.residual < self.residual_tol)):
@@ -102,11 +104,13 @@ class CoupledFit:
             with sweeping(problem, self.max_iter - used) as on_sweep:
                 callback = self._printing(used, on_sweep) if self.verbose else on_sweep
                 result = maximize(problem, state, self._stopping(self.max_iter - used), callback)
-            result = result._replace(objectives=known + result.objectives[bool(known) :])
+            result = result._replace(history=known + result.history[bool(known) :])
         attributes, complaints = self._attributes(problem, result.evaluation, clouds[0].X.dtype)
         vars(self).update(attributes)
         self.lower_bounds_ = result.objectives
-        self.n_iter_ = len(result.objectives) - 1
+        self.log_likelihoods_ = np.array([terms[1:3] for terms in result.history])
+        self.transport_values_ = np.array([terms.transport for terms in result.history])
+        self.n_iter_ = len(result.history) - 1
         self.converged_ = result.converged
         self.residual_ = result.residual
         tasks.finish(lambda: attributes)
@@ -210,9 +214,10 @@ class CoupledFit:
     def _printing(self, used, on_sweep):
         def callback(n_iter, evaluation, gain, converged):
             if (used + n_iter) % self.verbose_interval == 0:
+                objective, source, target, transport = evaluation.terms
                 print(
-                    f"  Sweep {used + n_iter}: objective {evaluation.objective:.8f}, "
-                    f"gain {gain:.3e}"
+                    f"  Sweep {used + n_iter}: objective {objective:.8f}, gain {gain:.3e}, "
+                    f"log-likelihoods {source:.6f} and {target:.6f}, transport {transport:.6f}"
                 )
             return on_sweep is not None and on_sweep(n_iter, evaluation, gain, converged)
 

@@ -103,6 +103,33 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             moved[is_source] = transport.map(X[is_source], method="barycentric")
         return moved
 
+    def mass_factors(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
+        """By which factor the mass of each sample changes on its way to the target.
+
+        Samples of the source, moved by `transform` and weighted by these factors, stand for the
+        target: they arrive at its components with their weights. All factors are one if the
+        transport is balanced, see `MixtureTransport.mass_factors`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_domain : array-like of shape (n_samples,) or a label, default=None
+            The domain of each row, or of all. Rows of the target have the factor one. None: as in
+            `transform`.
+
+        Returns
+        -------
+        factors : ndarray of shape (n_samples,), of the dtype of ``X``
+        """
+        check_is_fitted(self)
+        rows, is_source = self._checked(
+            X, sample_domain, unlabelled_are_source=self._fitted_as_pair
+        )
+        factors = np.ones(len(rows), dtype=rows.dtype)
+        if is_source.any():
+            factors[is_source] = self.transport_.mass_factors(rows[is_source])
+        return factors
+
     def predict(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> NDArray[np.int64]:
         """Most probable component of each sample, under the mixture of its own domain.
 

@@ -12,6 +12,7 @@ the others held, is EM (`block_coordinate_descent`).
 """
 
 from dataclasses import replace
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from ..checks import as_parameters, as_real, checked_weights
 from ..em.densities import log_density, responsibilities
+from ..em.e_steps import SOFTMAX
 from ..em.em_map import EMMap
 from ..families import FULL, family_of
 from ..numerics.threads import effective_n_threads
@@ -136,22 +138,28 @@ def semirelaxed_transport(
     >>> bool(abs(transport.value + mixture.score(X)) < 1e-12)
     True
     """
+    em_map, theta = problem_of(X, mixture, epsilon, sample_weight, SOFTMAX)
+    return SemirelaxedTransport(em_map, theta)
+
+
+def problem_of(X, mixture, epsilon, sample_weight, e_step):
+    """The checked input, as an EM map and its parameters."""
     X = as_rows(X, order="C", input_name="X")
     theta = as_parameters(mixture, "mixture")
     theta = replace(theta, weights=theta.weights / theta.weights.sum())
     if X.shape[1] != theta.n_features:
         raise ValueError(f"X has {X.shape[1]} features, but the mixture has {theta.n_features}.")
-    if not (np.isfinite(epsilon) and epsilon > 0):
+    if not isinstance(epsilon, Real) or not 0 < epsilon < np.inf:
         raise ValueError(f"epsilon must be positive and finite; got {epsilon!r}.")
-    weight = None if sample_weight is None else checked_weights(sample_weight, X)
     em_map = EMMap.on(
         X,
-        weight,
+        None if sample_weight is None else checked_weights(sample_weight, X),
         covariance_type=theta.covariance_type,
         temperature=epsilon,
+        e_step=e_step,
         n_threads=effective_n_threads(),
     )
-    return SemirelaxedTransport(em_map, theta)
+    return em_map, theta
 
 
 class BlockCoordinateStep(NamedTuple):

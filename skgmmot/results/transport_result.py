@@ -23,16 +23,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import checked_samples
 from ..em.densities import labels, responsibilities
-from ..em.em_map import EMMap
 from ..families import family_of
-from ..families.covariances import CollapsedComponentError
 from ..parameters import FloatArray, MixtureParameters, RandomState, in_dtype
 from ..reprs import count, html_repr, short_repr
 from ..transport.bures import EPS, gaussian_geodesics
 from ..transport.costs import gaussian_costs, unit_of_length
 from ..transport.many import LARGEST_COST, SMALLEST_COST
-from ..transport.maps import map_samples, moving_pairs, summed_maps
+from ..transport.maps import (
+    averaged,
+    component_factors,
+    map_samples,
+    moving_pairs,
+    pair_factors,
+    summed_maps,
+)
 from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
+from .posteriors import asking
 
 _SIDES = ("source", "target")
 MAP_METHODS = ("barycentric", "sample", "maximum")
@@ -64,6 +70,8 @@ class MixtureTransport:
         Weight ε of the entropy.
     reg_m : tuple of two floats
         Weights λ0 and λ1 of the marginal terms, infinite where a marginal is a constraint.
+    pair_factors : ndarray of shape (K, L)
+        By which factor mass changes that goes from component k to component l.
 
     Examples
     --------
@@ -228,9 +236,9 @@ class MixtureTransport:
         if not isinstance(rng, np.random.RandomState):
             rng = np.random.default_rng(random_state)
         doubles = X.astype(np.float64, copy=False)
-        plan = np.where(self.plan > EPS, self.plan, 0.0)
+        plan = self._moved_mass
         question = labels if method == "maximum" else responsibilities
-        posterior = _asking(question, doubles, replace(source, weights=plan.sum(axis=1)))
+        posterior = asking(question, doubles, replace(source, weights=plan.sum(axis=1)))
         moved = map_samples(doubles, source, target, plan, method, rng, posterior)
         return moved.astype(X.dtype, copy=False)
 
@@ -282,6 +290,66 @@ class MixtureTransport:
         return MixtureParameters(weights / weights.sum(), means, covariances, kind)
 
     @property
+    def pair_factors(self) -> NDArray[np.float64]:
+        """By which factor mass changes that goes from component k to component l.
+
+        (P1)_k / w_k on leaving times w'_l / (Pᵀ1)_l on arriving: one if balanced, and zero of a
+        component that no mass leaves or reaches.
+        """
+        return pair_factors(self._moved_mass, *(theta.weights for theta in self._in_double))
+
+    def mass_factors(self, X: ArrayLike) -> FloatArray:
+        """By which factor the mass of each sample changes when it is moved to the target.
+
+        It is the mean of ``pair_factors`` over the pairs of components that the sample may belong
+        to: samples of the source with these weights arrive at the components of the target with
+        the weights w'. One if balanced, up to rounding.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples of the source.
+
+        Returns
+        -------
+        factors : ndarray of shape (n_samples,)
+            float32 if ``X`` is, else float64.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` has a wrong shape or is not finite, or if a covariance of the source is
+            singular.
+
+        Notes
+        -----
+        The mean over the source is one, less the weights of target components that no mass
+        reaches. OTT-JAX's tutorial on coupled mixtures has the factors of a known pair.
+
+        Examples
+        --------
+        Of two places one is emptied and the other filled, which is far cheaper than to move:
+
+        >>> from skgmmot import mixture_transport
+        >>> places = [[0.0], [9.0]]
+        >>> a, b = ([0.75, 0.25], places, [1.0, 1.0]), ([0.25, 0.75], places, [1.0, 1.0])
+        >>> transport = mixture_transport(a, b, reg_m=1.0)
+        >>> transport.mass_factors(places).round(3)
+        array([0.333, 3.   ])
+        """
+        X = checked_samples(X, self.source.n_features)
+        source, target = self._in_double
+        doubles = X.astype(np.float64, copy=False)
+        factors = component_factors(self._moved_mass, source.weights, target.weights)
+        posterior = asking(responsibilities, doubles, source)
+        return averaged(len(X), factors, posterior).astype(X.dtype, copy=False)
+
+    @property
+    def _moved_mass(self):
+        """The plan without what is rounding of the masses."""
+        return np.where(self.plan > EPS, self.plan, 0.0)
+
+    @property
     def _in_double(self):
         return in_dtype(self.source, np.float64), in_dtype(self.target, np.float64)
 
@@ -291,22 +359,6 @@ class MixtureTransport:
                 "This plan moves no mass, so it maps nothing: the costs are far above reg_m = "
                 f"{self.reg_m}. Take a larger reg_m."
             )
-
-
-def _asking(question, X, theta):
-    """A function that answers a question about θ for slices of the rows."""
-    em_map = EMMap.on(X, covariance_type=theta.covariance_type)
-    try:
-        em_map.precisions(theta)
-    except CollapsedComponentError as error:
-        variances = em_map.family.matrices(theta.covariances, *theta.means.shape)
-        singular = np.argmin(np.linalg.eigvalsh(variances)[:, 0])
-        raise ValueError(
-            f"The covariance of component {singular} of the source is singular: it has no "
-            "density, so no sample can be told to belong to it. Regularize the covariances of the "
-            "source (reg_covar)."
-        ) from error
-    return lambda rows: question(em_map.of_samples(em_map.samples.subset(rows)), theta)
 
 
 def transport_between(source, target, reg=0.0, penalties=BALANCED):

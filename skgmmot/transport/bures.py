@@ -69,8 +69,8 @@ def gaussian_maps(source, target, rows, columns):
         return DIAGONAL.matrices(scales, len(rows), n_features)
 
     with few_threads(n_features):
-        factors = _take(square_root_factors(source), rows)
-        target_factors = _take(square_root_factors(target), columns)
+        factors = take(square_root_factors(source), rows)
+        target_factors = take(square_root_factors(target), columns)
         maps = np.empty((len(rows), n_features, n_features))
         singular = ~factors.any(axis=-2).all(axis=-1)
         maps[~singular] = _regular_maps(factors[~singular], target_factors[~singular])
@@ -91,8 +91,8 @@ def gaussian_geodesics(source, target, rows, columns, t):
     if deviations is not None and target_deviations is not None:
         return ((1 - t) * deviations[rows] + t * target_deviations[columns]) ** 2
     with few_threads(source.n_features):
-        factors = _take(square_root_factors(source), rows)
-        images = mapped_factors(factors, _take(square_root_factors(target), columns))
+        factors = take(square_root_factors(source), rows)
+        images = mapped_factors(factors, take(square_root_factors(target), columns))
         factors = (1 - t) * factors + t * images
         return factors @ transposed(factors)
 
@@ -200,7 +200,7 @@ def few_threads(n_features):
     return one_blas_thread() if 3 < n_features < LARGE else nullcontext()
 
 
-def _take(factors, components):
+def take(factors, components):
     """Factors of some components; a single factor stands for all of them."""
     return factors[components if len(factors) > 1 else np.zeros_like(components)]
 

@@ -15,6 +15,16 @@ the components by the mass that it does move. Three maps are made of it (Delon &
     maximum       x → m̄_k + A_k (x − m_k), with the k of the largest γ_k(x)
 
 where A_k = Σ_l P_kl T_kl / p_k and m̄_k = Σ_l P_kl m'_l / p_k: K affine maps, and not K L.
+
+Where the plan is unbalanced a sample also changes its mass: by (P1)_k / w_k when it leaves
+component k, and by w'_l / (Pᵀ1)_l when it arrives at l. Of a sample x from the source, with
+γ_k ∝ w_k g_k, the mean factor is
+
+    F(x) = Σ_kl γ_k(x) P_kl / p_k · p_k / w_k · w'_l / (Pᵀ1)_l = Σ_k γ_k(x) F_k,
+    F_k = Σ_l P_kl w'_l / (w_k (Pᵀ1)_l).                                                  (3)
+
+Σ_k w_k F_k = Σ_l w'_l over the l that mass reaches: the mean of F over the source is one where it
+reaches all. (γ is not that of (1), which is of samples that have left already.)
 """
 
 import numpy as np
@@ -64,19 +74,28 @@ def map_samples(X, source, target, plan, method, rng, posterior):
         scale = np.where(masses > 0, masses, 1.0)
         slopes = summed_maps(source, target, plan) / scale[:, None, None]
         images = plan @ target.means / scale[:, None]
+        if method == "barycentric":
+            return mean_images(X, source.means, slopes, images, posterior)
         moved = np.empty(X.shape)
-        if method == "maximum":
-            labels = np.empty(len(X), dtype=np.intp)
+        labels = np.empty(len(X), dtype=np.intp)
 
-            def label(rows):
-                labels[rows] = posterior(rows)
+        def label(rows):
+            labels[rows] = posterior(rows)
 
-            _each(label, _blocks(len(X), ROWS_SIZE // len(plan)))
-            for k, members in _groups(labels, len(plan)):
-                moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
-            return moved
-        center = source.means.mean(axis=0)
-        affine = _affine(slopes, source.means, images, center)
+        _each(label, _blocks(len(X), ROWS_SIZE // len(plan)))
+        for k, members in _groups(labels, len(plan)):
+            moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
+        return moved
+
+
+def mean_images(X, means, slopes, images, posterior):
+    """Σ_k γ_k(x) (c_k + A_k (x − m_k)) for every sample, with ``posterior`` as above.
+
+    The maps have ``means`` m, symmetric matrices ``slopes`` A and ``images`` c of the means.
+    """
+    moved, center = np.empty(X.shape), means.mean(axis=0)
+    with one_blas_thread():
+        affine = _affine(slopes, means, images, center)
 
         def move(rows):
             gamma = posterior(rows)
@@ -87,8 +106,35 @@ def map_samples(X, source, target, plan, method, rng, posterior):
                 shares = np.ascontiguousarray(gamma[part].T)
                 moved[block] = np.einsum("kn,kan->na", shares, _apply(affine, lifted))
 
-        _each(move, _blocks(len(X), ROWS_SIZE // len(plan)))
-        return moved
+        _each(move, _blocks(len(X), ROWS_SIZE // len(means)))
+    return moved
+
+
+def pair_factors(plan, weights, target_weights):
+    """p_k / w_k · w'_l / (Pᵀ1)_l of formula (3), zero where no mass leaves or arrives."""
+    leaving = _quotients(plan.sum(axis=1), weights)
+    return leaving[:, None] * _quotients(target_weights, plan.sum(axis=0))
+
+
+def component_factors(plan, weights, target_weights):
+    """F_k of formula (3)."""
+    return _quotients(plan @ _quotients(target_weights, plan.sum(axis=0)), weights)
+
+
+def _quotients(a, b):
+    """a / b, and zero where b is."""
+    return np.divide(a, b, out=np.zeros(np.shape(b)), where=b > 0)
+
+
+def averaged(n_samples, values, posterior):
+    """Σ_k γ_k(x) v_k for every sample, of shape (n_samples,), with ``posterior`` as above."""
+    means = np.empty(n_samples)
+
+    def average(rows):
+        means[rows] = posterior(rows) @ values
+
+    _each(average, _blocks(n_samples, ROWS_SIZE // len(values)))
+    return means
 
 
 def _each(work, blocks):

@@ -320,13 +320,6 @@ def test_too_few_sweeps_are_said(small):
     assert fitter.n_iter_ == 3 and len(fitter.lower_bounds_) == 4 and not fitter.converged_
 
 
-def test_verbose_prints_sweeps(tutorial, capsys):
-    CoupledGMMFitter(3, verbose=1, verbose_interval=1, init_size=300, random_state=0).fit_pair(
-        *tutorial
-    )
-    assert "Sweep 1: objective -7." in capsys.readouterr().out
-
-
 def test_single_precision(small):
     single = [X.astype(np.float32) for X in small]
     fitter = CoupledGMMFitter(3, random_state=0).fit_pair(*single)

@@ -110,6 +110,21 @@ def test_after_fit_pair_what_is_moved_is_the_source(data):
     np.testing.assert_array_equal(pair.transform(source), source)
 
 
+def test_mass_factors_are_those_of_the_source(data):
+    X, domain, _ = data
+    options = {"transport_weight": 0.1, "reg": 0.01, "reg_m": 0.2, "random_state": 0}
+    fitter = CoupledGMMFitter(2, **options).fit(X, domain)
+    found = fitter.mass_factors(X, sample_domain=domain)
+    source = domain > 0
+    np.testing.assert_array_equal(found[source], fitter.transport_.mass_factors(X[source]))
+    assert np.abs(found[source] - 1).max() > 0.01
+    np.testing.assert_array_equal(found[~source], 1.0)
+    np.testing.assert_array_equal(fitter.mass_factors(X), 1.0)  # all rows are of the target
+    pair = CoupledGMMFitter(2, **options).fit_pair(X[source], X[~source])
+    np.testing.assert_allclose(pair.mass_factors(X[source]), found[source], rtol=1e-12)
+    assert pair.mass_factors(X.astype(np.float32)).dtype == np.float32
+
+
 def test_one_label_is_that_of_all_rows(data, fitted):
     X, domain, _ = data
     ones = np.ones(len(X), dtype=int)

@@ -195,7 +195,7 @@ def test_iterates_of_a_fit_are_those_of_the_reference():
 
 def test_input_that_cannot_be_used_is_named():
     X, theta, _ = setting()
-    for epsilon in (0.0, -1.0, np.nan, np.inf):
+    for epsilon in (0.0, -1.0, np.nan, np.inf, "1"):
         with pytest.raises(ValueError, match="epsilon must be positive"):
             semirelaxed_transport(X, theta, epsilon=epsilon)
     with pytest.raises(ValueError, match="2 features, but the mixture has 3"):

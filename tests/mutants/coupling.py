@@ -16,8 +16,8 @@ MUTANTS = {
         ),
         (
             "transport rewarded",
-            "objective = statistics.likelihood - tau * value",
-            "objective = statistics.likelihood + tau * value",
+            "objective = sum(statistics.likelihoods) - tau * value",
+            "objective = sum(statistics.likelihoods) + tau * value",
             "coupling/test_objective.py -k objective_is",
         ),
         (
@@ -66,8 +66,8 @@ MUTANTS = {
         ),
         (
             "a sweep too many",
-            "min(n_sweeps, max_iter + 1 - len(objectives))",
-            "min(n_sweeps, max_iter + 2 - len(objectives))",
+            "min(n_sweeps, max_iter + 1 - len(history))",
+            "min(n_sweeps, max_iter + 2 - len(history))",
             "coupling/test_sweeps.py -k max_iter",
         ),
         (

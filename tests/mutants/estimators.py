@@ -3,6 +3,12 @@
 MUTANTS = {
     "estimators/coupled_prediction.py": [
         (
+            "rows of the target change their mass",
+            "factors[is_source] = self.transport_.mass_factors(rows[is_source])",
+            "factors[:] = self.transport_.mass_factors(rows)",
+            "estimators/test_coupled_prediction.py -k mass",
+        ),
+        (
             "penalties not exchanged on the way back",
             "there.reg_m[::-1]",
             "there.reg_m",
@@ -104,6 +110,12 @@ MUTANTS = {
         ),
     ],
     "estimators/coupled_fit.py": [
+        (
+            "the last sweep of a start told twice",
+            "known + result.history[bool(known) :]",
+            "known + result.history",
+            "estimators/test_coupled_terms.py -k verbose",
+        ),
         (
             "MW2 of the variant",
             "if problem.reg > 0 or min(problem.penalties) < np.inf:",

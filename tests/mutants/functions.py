@@ -61,6 +61,26 @@ MUTANTS = {
             "functions/test_scorers.py -k minus",
         ),
     ],
+    "functions/balanced.py": [
+        (
+            "potentials without epsilon",
+            "potentials = self.epsilon * step.balance.potentials",
+            "potentials = step.balance.potentials",
+            "functions/test_balanced.py -k potentials",
+        ),
+        (
+            "rows of equal mass",
+            "return self.row_sums[:, None] * self",
+            "return 1.0 / len(self.row_sums) * self",
+            "functions/test_balanced.py -k pot",
+        ),
+        (
+            "what is missed is kept silent",
+            "        warn_of([complaint])",
+            "        pass",
+            "functions/test_balanced.py -k missed",
+        ),
+    ],
     "functions/semirelaxed.py": [
         (
             "value without epsilon",
@@ -91,6 +111,14 @@ MUTANTS = {
             "self.row_sums[part] @ responsibilities(",
             "np.full(chunk.shape[0], 1.0 / len(self.row_sums)) @ responsibilities(",
             "functions/test_semirelaxed.py -k value",
+        ),
+    ],
+    "functions/mixture_bridge.py": [
+        (
+            "entropy of the plan left out",
+            "checked_transport(a, b, reg, None)",
+            "checked_transport(a, b, 0.0, None)",
+            "functions/test_mixture_bridge.py -k options or geodesic",
         ),
     ],
     "functions/flow.py": [

@@ -1,7 +1,52 @@
 """Mutants of what functions and estimators hand back."""
 
 MUTANTS = {
+    "results/bridge_result.py": [
+        (
+            "noise not of the step's length",
+            "scale=self.epsilon * np.sqrt(h)",
+            "scale=self.epsilon * h",
+            "functions/test_mixture_bridge.py -k law",
+        ),
+        (
+            "noise left out",
+            "if self.epsilon else 0.0",
+            "if self.epsilon < 0 else 0.0",
+            "functions/test_mixture_bridge.py -k law",
+        ),
+        (
+            "drift of the start alone",
+            "drift = (drift + self._drift(X + h * drift, t + h)) / 2",
+            "drift = drift + 0 * self._drift(X + h * drift, t + h)",
+            "functions/test_mixture_bridge.py -k suffice or goes_back",
+        ),
+        (
+            "steps of equal length",
+            "steps = s * (2 - s)",
+            "steps = s",
+            "functions/test_mixture_bridge.py -k suffice",
+        ),
+        (
+            "the last step looks at the end",
+            "if t + h < 1:",
+            "if t + h <= 1:",
+            "functions/test_mixture_bridge.py -k singular_target",
+        ),
+        (
+            "steps after the last time asked for",
+            "return steps[steps <= kept[-1]], kept",
+            "return steps, kept",
+            "functions/test_mixture_bridge.py -k times",
+        ),
+    ],
     "results/transport_result.py": [
+        (
+            "masses by the posterior of what has left",
+            "posterior = asking(responsibilities, doubles, source)",
+            "moved = replace(source, weights=self._moved_mass.sum(axis=1))\n"
+            "        posterior = asking(responsibilities, doubles, moved)",
+            "functions/test_mixture_transport_masses.py -k mean_over",
+        ),
         (
             "gradient of the target with the source's penalty",
             "penalty = self.reg_m[side]",

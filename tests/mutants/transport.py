@@ -224,7 +224,51 @@ MUTANTS = {
             "transport/test_plans_variants.py -k optimal",
         ),
     ],
+    "transport/gaussian_bridges.py": [
+        (
+            "ends that are independent under noise",
+            "2 * S, sums, out=np.ones_like(sums)",
+            "0 * S, sums, out=np.ones_like(sums)",
+            "transport/test_gaussian_bridges.py -k coupled or textbook",
+        ),
+        (
+            "ends of no variance apart at no noise",
+            "2 * S, sums, out=np.ones_like(sums)",
+            "2 * S, sums, out=np.zeros_like(sums)",
+            "transport/test_gaussian_bridges.py -k singular",
+        ),
+        (
+            "no noise on the way",
+            "noise = t * (1 - t) * bridges.epsilon**2",
+            "noise = 0 * t * bridges.epsilon**2",
+            "transport/test_gaussian_bridges.py -k coupled or textbook",
+        ),
+        (
+            "drift without the noise's share",
+            "K = _plus(K, -t * bridges.epsilon**2)",
+            "K = _plus(K, 0 * t * bridges.epsilon**2)",
+            "transport/test_gaussian_bridges.py -k follow",
+        ),
+        (
+            "squares of small singular values lost",
+            "np.hypot(2 * S, noise) + noise",
+            "np.sqrt(4 * S * S + noise * noise) + noise",
+            "transport/test_gaussian_bridges.py -k units",
+        ),
+    ],
     "transport/maps.py": [
+        (
+            "mass does not change on arriving",
+            "_quotients(plan @ _quotients(target_weights, plan.sum(axis=0)), weights)",
+            "_quotients(plan.sum(axis=1), weights)",
+            "functions/test_mixture_transport_masses.py",
+        ),
+        (
+            "pairs do not change their mass on leaving",
+            "return leaving[:, None] * _quotients(",
+            "return np.ones_like(leaving)[:, None] * _quotients(",
+            "functions/test_mixture_transport_masses.py -k tutorial",
+        ),
         (
             "images not divided by the mass",
             "plan @ target.means / scale[:, None]",

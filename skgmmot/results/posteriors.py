@@ -1,0 +1,31 @@
+"""What a mixture answers about samples that a transport or a bridge moves."""
+
+import numpy as np
+
+from ..em.em_map import EMMap
+from ..families.covariances import CollapsedComponentError
+
+
+def asking(
+    question,
+    X,
+    theta,
+    whose="of the source",
+    cure="Regularize the covariances of the source (reg_covar).",
+):
+    """A function that answers a question about θ for slices of the rows of X.
+
+    ``question`` is one of those of `em.densities`. Several threads may ask. Where a covariance of θ
+    is singular there is no density to answer from: a ValueError that says whose, and the cure.
+    """
+    em_map = EMMap.on(X, covariance_type=theta.covariance_type)
+    try:
+        em_map.precisions(theta)
+    except CollapsedComponentError as error:
+        variances = em_map.family.matrices(theta.covariances, *theta.means.shape)
+        singular = np.argmin(np.linalg.eigvalsh(variances)[:, 0])
+        raise ValueError(
+            f"The covariance of component {singular} {whose} is singular: it has no density, so no "
+            f"sample can be told to belong to it. {cure}"
+        ) from error
+    return lambda rows: question(em_map.of_samples(em_map.samples.subset(rows)), theta)
