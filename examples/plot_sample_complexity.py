@@ -156,7 +156,7 @@ plt.show()
 # falls as 1/√n only.
 
 
-def error_from_the_truth(mixture, n_samples, seed, fixed_weights):
+def from_the_truth(mixture, n_samples, seed, fixed_weights):
     """MW2² between a mixture and one fitted to samples of it, from the true parameters."""
     fitted = DifferentiableGaussianMixture(
         3,
@@ -175,9 +175,7 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), sharey=True, layout="constr
 for axis, fixed in zip(axes, (False, True), strict=True):
     weights = "true" if fixed else "fitted"
     for name, (mixture, _) in pairs.items():
-        values = [
-            error_from_the_truth(mixture, n, 2 * seed, fixed) for n in sizes for seed in seeds
-        ]
+        values = [from_the_truth(mixture, n, 2 * seed, fixed) for n in sizes for seed in seeds]
         values = np.reshape(values, (len(sizes), n_repetitions))
         slope = panel(axis, values, colors[name], name)
         print(f"{name} separation, {weights} weights: median as n^{slope:.2f}")
