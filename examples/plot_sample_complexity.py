@@ -157,7 +157,7 @@ plt.show()
 
 
 def from_the_truth(mixture, n_samples, seed, fixed_weights):
-    """MW2² between a mixture and one fitted to samples of it, from the true parameters."""
+    """MW2² between a mixture and a fit to samples of it that starts there."""
     fitted = DifferentiableGaussianMixture(
         3,
         weights_init=mixture.weights_,
@@ -167,7 +167,7 @@ def from_the_truth(mixture, n_samples, seed, fixed_weights):
         max_iter=5_000,
         residual_tol=1e-4,
         n_jobs=1,
-    ).fit(draw(mixture, n_samples, seed))
+    ).fit(draw(mixture, n_samples, 2 * seed))
     return mixture_wasserstein(fitted, mixture, squared=True)
 
 
@@ -175,7 +175,7 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), sharey=True, layout="constr
 for axis, fixed in zip(axes, (False, True), strict=True):
     weights = "true" if fixed else "fitted"
     for name, (mixture, _) in pairs.items():
-        values = [from_the_truth(mixture, n, 2 * seed, fixed) for n in sizes for seed in seeds]
+        values = [from_the_truth(mixture, n, i, fixed) for n in sizes for i in seeds]
         values = np.reshape(values, (len(sizes), n_repetitions))
         slope = panel(axis, values, colors[name], name)
         print(f"{name} separation, {weights} weights: median as n^{slope:.2f}")
