@@ -202,19 +202,24 @@ plt.show()
 samples = draw(target, 200, 1)
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.2), layout="constrained")
 for axis, fraction in zip(axes[:3], (1.0, 0.5, 0.2), strict=True):
-    result = flow(
-        clouds[0],
-        "warm start",
-        0.05,
-        target=None,
-        target_samples=samples,
-        n_steps=600,
-        batch_fraction=fraction,
-        target_batch_fraction=fraction,
-    )
-    floor = np.median(result.losses[-200:-1])
-    print(f"r = {fraction}: median loss of the last batches {floor:.1e},", end=" ")
-    print(f"all points to all samples {result.losses[-1]:.1e}")
+    flows = [
+        flow(
+            X,
+            "warm start",
+            0.05,
+            target=None,
+            target_samples=samples,
+            n_steps=600,
+            batch_fraction=fraction,
+            target_batch_fraction=fraction,
+        )
+        for X in clouds
+    ]
+    result = flows[0]
+    floors = [np.median(run.losses[-200:-1]) for run in flows]
+    ends = np.quantile([run.losses[-1] for run in flows], [0.25, 0.5, 0.75])
+    print(f"r = {fraction}: loss of the last batches {np.median(floors):.1e},", end=" ")
+    print("all points to all samples {:.1e} to {:.1e} to {:.1e}".format(*ends))
     axis.scatter(*samples.T, s=3, color="0.7")
     FlowDisplay.from_flow(result, ax=axis, kind="points", legend=False, max_paths=60)
     axis.set(title=f"r = {fraction}", aspect="equal")
