@@ -8,7 +8,7 @@ of increasing difficulty, as in section 4.5 and Figure 5 of Boïté et al. (2025
 its fixed point, whether its map contracts, and how much the other two gradients differ from the
 unrolled one, for more and more samples, EM steps and components.
 
-The page is made with 12 repetitions; with ``--full`` the script takes 60, as the paper does.
+The page is made with 10 repetitions; with ``--full`` the script takes 60, as the paper does.
 """
 
 # %%
@@ -27,7 +27,7 @@ from skgmmot import DifferentiableGaussianMixture, MixtureParameters
 from skgmmot.em.em_map import EMMap
 from skgmmot.plotting import component_colors
 
-n_repetitions = 60 if "--full" in sys.argv else 12
+n_repetitions = 60 if "--full" in sys.argv else 10
 separations = {"easy": 4.5, "medium": 3.2, "hard": 2.5}
 corners = np.array(
     [

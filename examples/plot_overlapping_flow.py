@@ -108,7 +108,7 @@ for method in methods:
 # What remains of the energy
 # --------------------------
 # A flow has arrived when a thousandth of the energy is left, and has run away when it ends with an
-# error or with more energy than at the start. Times are those of the processor for 50 steps.
+# error or with more energy than at the start.
 
 
 def summary(method, rate):
@@ -128,7 +128,7 @@ def summary(method, rate):
 for rate in rates:
     for method in methods:
         print(summary(method, rate))
-for method in methods:
+for method in methods if full else ():
     start = time.process_time()
     flow(clouds[0], method, 0.01, n_steps=50)
     print(f"{method}: {time.process_time() - start:.2f} s for 50 steps")
@@ -146,7 +146,8 @@ axis.set(title="Fixed weights, overlapping clouds", ylabel="energy MW2²")
 plt.show()
 
 # %%
-# Of 12 clouds and three step sizes (``--full``) this many arrived, and ran away:
+# Of 12 clouds and three step sizes (``--full``) this many arrived, and ran away. Times are those of
+# the processor.
 #
 # ================  ===========  ===========  ===========  ==================
 # method            rate 0.02    rate 0.05    rate 0.10    time for 50 steps
@@ -197,7 +198,11 @@ plt.show()
 # the points and at as large a part of the samples, drawn anew: ``batch_fraction`` and
 # ``target_batch_fraction``. The target of a step is one EM step from the last one's. Mixtures of
 # two batches differ even where the clouds are the same, so that the loss of batches stays above a
-# floor; the points themselves come close to the target, at last all of them.
+# floor; the points themselves come close to the target.
+#
+# Of 12 clouds (``--full``) all points end at a median distance MW2² from all samples of 4.9e-7 with
+# r = 1, 4.4e-3 with r = 0.5 and 4.8e-2 with r = 0.2. The upper quartiles are 1.2, 5.5e-3 and 0.1:
+# where a quarter of the flows of all points end at a bad local minimum, batches do not stay.
 
 samples = draw(target, 200, 1)
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.2), layout="constrained")
@@ -209,7 +214,7 @@ for axis, fraction in zip(axes[:3], (1.0, 0.5, 0.2), strict=True):
             0.05,
             target=None,
             target_samples=samples,
-            n_steps=600,
+            n_steps=400,
             batch_fraction=fraction,
             target_batch_fraction=fraction,
         )

@@ -6,7 +6,7 @@ Draw n samples of a mixture, fit a mixture to them by EM, and measure MW2² betw
 does it fall with n, when the components are well separated and when they overlap? This is Figure 1
 of Boïté et al. (2025), one-sample (a) and two-sample (b), and a closer look at what limits it.
 
-The page is made with 8 repetitions. With ``--full`` the script takes 40, as the paper does, and
+The page is made with 6 repetitions. With ``--full`` the script takes 40, as the paper does, and
 needs about a minute. Slopes of the medians of 40 repetitions, fitted to n from 1000 to 20 000:
 
 ===========  ==================  ==================
@@ -38,7 +38,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skgmmot import DifferentiableGaussianMixture, mixture_wasserstein
 from skgmmot.plotting import MixtureDisplay, component_colors
 
-n_repetitions = 40 if "--full" in sys.argv else 8
+n_repetitions = 40 if "--full" in sys.argv else 6
 seeds = range(n_repetitions)
 sizes = np.geomspace(1_000, 20_000, 5).astype(int)
 separations = {"low": 1.5, "medium": 2.5, "high": 6.0}

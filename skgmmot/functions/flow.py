@@ -321,7 +321,8 @@ def _sampled_target(Y, estimator, X, fraction, follows):
             f"target_samples must have the {X.shape[1]} features of X; they have {Y.shape[1]}."
         )
     least = max(2, estimator.n_components)
-    size = size_of_batch(fraction, len(Y), "target_batch_fraction", least)
+    name = "target_batch_fraction" if fraction < 1 else "target_samples"
+    size = size_of_batch(fraction, len(Y), name, least)
     return SampledTarget(Y, FlowFits(clone(estimator), Y.dtype, follows, "the target"), size)
 
 

@@ -455,6 +455,10 @@ def test_keep_path_keeps_what_a_callback_sees(batch_fraction):
             {"target_batch_fraction": 0.02, "estimator": estimator(4)},
             "target_batch_fraction: a batch must have 4 points at least; it has 3",
         ),
+        (
+            {"target_samples": clusters()[:3], "estimator": estimator(4)},
+            "target_samples: a batch must have 4 points at least; it has 3",
+        ),
     ],
 )
 def test_invalid_target_samples_are_named(changes, message):
