@@ -214,7 +214,7 @@ for axis, fraction in zip(axes[:3], (1.0, 0.5, 0.2), strict=True):
             0.05,
             target=None,
             target_samples=samples,
-            n_steps=400,
+            n_steps=600 if full else 400,
             batch_fraction=fraction,
             target_batch_fraction=fraction,
         )
