@@ -160,10 +160,10 @@ plt.show()
 # %%
 # Twenty clouds, 500 steps
 # ------------------------
-# The paper's flow with uneven weights ends with the weights (0.41, 0.20, 0.39). Where it gets stuck
-# depends on the cloud and on the step, that it does not: of 20 clouds, with unrolled gradients,
-#
-# FULL
+# Which points get stuck depends on the cloud: in the paper the flow with uneven weights ends with
+# weights (0.41, 0.20, 0.39). That they get stuck does not. Of 20 clouds and unrolled gradients the
+# energy ends at a median of 10 (quartiles 9.7 and 11) with free weights, and 1.4 (1.4 and 1.4) with
+# free uniform ones. With fixed weights it falls to 3e-29.
 
 recipes = {
     "fixed uniform weights": ([0.335, 0.33, 0.335], uniform, True),
