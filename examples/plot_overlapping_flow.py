@@ -160,7 +160,8 @@ plt.show()
 # warm start        12, 0        11, 1        6, 0         0.08 s
 # ================  ===========  ===========  ===========  ==================
 #
-# Exact gradients are not safer. They are steep where a small motion of the points moves the fixed
+# Exact gradients are not safer: automatic differentiation in PyTorch throws the points just as far
+# (``tests/functions/test_flow_against_torch.py``). They are steep where a small motion of the points moves the fixed
 # point of EM a lot, that is where components overlap, and a step that is too long throws points
 # away. The one-step gradient leaves that part out, which shortens the steps just there.
 #
