@@ -161,9 +161,9 @@ plt.show()
 # ================  ===========  ===========  ===========  ==================
 #
 # Exact gradients are not safer: automatic differentiation in PyTorch throws the points just as far
-# (``tests/functions/test_flow_against_torch.py``). They are steep where a small motion of the points moves the fixed
-# point of EM a lot, that is where components overlap, and a step that is too long throws points
-# away. The one-step gradient leaves that part out, which shortens the steps just there.
+# (``tests/functions/test_flow_against_torch.py``). They are steep where a small motion of points
+# moves the fixed point of EM a lot, that is where components overlap, and a step that is too long
+# throws points away. The one-step gradient leaves that part out, and is shorter just there.
 #
 # %%
 # Frames
