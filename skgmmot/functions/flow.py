@@ -62,7 +62,7 @@ class MixtureFlow:
     mixture : DifferentiableGaussianMixture
         The mixture fitted to them, with the parameters of the estimator given.
     losses : ndarray of shape (n_steps + 1,)
-        The loss before each step, of the step's batch, and after the last, of all points.
+        The loss before each step, of the step's batches, and after the last, of all points.
     positions : ndarray of shape (n_steps + 1, n_samples, n_features) or None
         The points before each step, and after the last. With ``keep_path``, else None.
     path : list of MixtureParameters or None
