@@ -164,7 +164,7 @@ plt.show()
 # (``tests/functions/test_flow_against_torch.py``). They are steep where a small motion of points
 # moves the fixed point of EM a lot, that is where components overlap, and a step that is too long
 # throws points away. The one-step gradient leaves that part out, and is shorter just there.
-#
+
 # %%
 # Frames
 # ------
