@@ -178,10 +178,8 @@ for epsilon in (0.1, 0.2, 0.3, 0.4):
     flat = three_points([0.1, -0.1], [0, 0, 0], epsilon) - here
     edge = three_points([1 / 6, 1 / 6], [0, 0.5 - 1e-9, epsilon], epsilon)
     print(
-        f"ε = {epsilon}: E₃ = {here:.6f}, 2ε²/3 = {2 * epsilon**2 / 3:.6f}; "
-        f"nearby at least {min(near):.0e} higher, "
-        f"along α₁ = −α₂ by {abs(flat):.0e}; "
-        f"at the edge {edge:.6f}"
+        f"ε = {epsilon}: E₃ = {here:.5f}, 2ε²/3 = {2 * epsilon**2 / 3:.5f}, "
+        f"nearby + {min(near):.0e}, α₁ = −α₂ + {abs(flat):.0e}, edge {edge:.5f}"
     )
 
 # %%
