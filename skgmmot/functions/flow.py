@@ -7,6 +7,14 @@ With θ(X) the mixture that EM fits to n points X, and mixtures μ_j with weight
 One point moves θ by 1/n of its own motion: the factor n makes the step a property of the
 mixtures. For a single component that flows to a mean m', n ∂L/∂x_i = 2 (m − m'), so that
 gradient descent with η = 1/2 would be there in one step, whatever the number of points.
+
+Of target samples Y, and of a random batch B of the points and C of the samples, a step follows
+
+    ℓ(B, C) = MW2²(F(θ, X_B), F(ν, Y_C)),
+
+where EM starts from what the last step has left, θ and ν, which are constants here. So the
+gradient of ℓ is an unbiased estimate of that of its expectation over batches, E ℓ. That is not the
+loss of all points: mixtures of two batches differ even where X = Y, and E ℓ > 0 there.
 """
 
 import math
@@ -22,13 +30,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
-from ..checks import (
-    RANDOM_STATE,
-    Interval,
-    as_parameters,
-    checked_mixtures,
-    checked_regularization,
-)
+from ..checks import RANDOM_STATE, Interval, checked_regularization
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..estimators.state import warn_of
 from ..families import family_of
@@ -41,8 +43,8 @@ from ..parameters import (
     RandomState,
 )
 from ..reprs import count, html_repr, short_repr
-from ..results.transport_result import transport_between
 from .flow_fits import FlowFits
+from .flow_targets import GivenTargets, SampledTarget, batch_of, loss_of, size_of_batch
 from .validation import as_rows, validated
 
 # Decay of Adam's two averages (Kingma and Ba 2015).
@@ -60,7 +62,7 @@ class MixtureFlow:
     mixture : DifferentiableGaussianMixture
         The mixture fitted to them, with the parameters of the estimator given.
     losses : ndarray of shape (n_steps + 1,)
-        The loss before each step, of the step's batch, and after the last, of all points.
+        The loss before each step, of the step's batches, and after the last, of all points.
     positions : ndarray of shape (n_steps + 1, n_samples, n_features) or None
         The points before each step, and after the last. With ``keep_path``, else None.
     path : list of MixtureParameters or None
@@ -102,6 +104,7 @@ class MixtureFlow:
         "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "batch_fraction": [Interval(Real, 0, 1, closed="right")],
+        "target_batch_fraction": [Interval(Real, 0, 1, closed="right")],
         "mode": [StrOptions({"implicit", "unrolled", "one_step"})],
         "warm_start": ["boolean"],
         "callback": [None, callable],
@@ -111,8 +114,9 @@ class MixtureFlow:
 )
 def mixture_flow(
     X: ArrayLike,
-    target: MixtureLike | list[MixtureLike],
+    target: MixtureLike | list[MixtureLike] | None = None,
     *,
+    target_samples: ArrayLike | None = None,
     estimator: DifferentiableGaussianMixture | None = None,
     reg: float = 0.0,
     reg_m: PenaltiesLike = None,
@@ -121,6 +125,7 @@ def mixture_flow(
     learning_rate: float | None = None,
     n_steps: int = 200,
     batch_fraction: float = 1.0,
+    target_batch_fraction: float = 1.0,
     mode: GradientMode = "one_step",
     warm_start: bool = True,
     callback: Callable[..., object] | None = None,
@@ -137,17 +142,21 @@ def mixture_flow(
     X : array-like of shape (n_samples, n_features)
         The points at the start; float32 and float64 are kept, anything else becomes float64.
         They are copied.
-    target : mixture or list of mixtures
+    target : mixture or list of mixtures, default=None
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
         a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. A list
         is several of these: the points then flow to their barycenter (section 5.1 of [1]_).
+    target_samples : array-like of shape (n_target_samples, n_features), default=None
+        Where to, in the place of ``target``: to the mixture of these samples, which a clone of
+        ``estimator`` fits.
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
         covariances with ``reg_covar`` 1e-4 times the target's largest variance, below which a
         flat component would have a steep gradient, and free weights. Fixed weights keep
         components from starving, but misfit clusters of other sizes: the loss can then be small
-        while the points are far from the target's samples.
+        while the points are far from the target's samples. ``target_samples`` need one, as only
+        it says how many components there are.
     reg, reg_m
         Entropic and marginal relaxation of the loss, as in `mixture_transport`.
     target_weights : array-like of shape (n_targets,), default=None
@@ -167,6 +176,12 @@ def mixture_flow(
     batch_fraction : float, default=1.0
         Fraction of the points, drawn anew without replacement, that each step looks at and
         moves (section 4.4 of [1]_).
+    target_batch_fraction : float, default=1.0
+        Fraction of ``target_samples``, drawn likewise, that the target of each step is fitted to;
+        with ``warm_start`` that fit starts from the last step's target, and with ``one_step`` it
+        is a single EM step. The gradient is then an unbiased estimate of that of the expected
+        loss of batches, which stays above zero: mixtures of two batches differ. With 1.0 the
+        target is fitted once. The last of the ``losses`` is to the mixture of all samples.
     mode : {"one_step", "implicit", "unrolled"}, default="one_step"
         How to differentiate EM, as in `DifferentiableGaussianMixture.gradient_wrt_data`.
         ``unrolled`` makes plain steps where the estimator says ``acceleration="auto"``.
@@ -194,7 +209,8 @@ def mixture_flow(
     Raises
     ------
     ValueError
-        If an argument is not valid, or the numbers of features differ.
+        If an argument is not valid, the numbers of features differ, or there is not one of
+        ``target`` and ``target_samples``.
     RuntimeError
         If EM cannot be fitted to the points any more, or their mixture not be compared, for
         instance because they have run away: the learning rate is too large.
@@ -228,35 +244,44 @@ def mixture_flow(
     True
     """
     X = as_rows(X, copy=True, ensure_min_samples=2)
-    targets, lam = _checked_targets(target, target_weights, X.shape[1])
     reg, reg_m = checked_regularization(reg, reg_m)
     rng = check_random_state(random_state)
-    if estimator is None:
-        estimator = _default_estimator(X, targets, random_state)
-    own = clone(estimator)
-    if mode == "unrolled" and own.acceleration == "auto":
-        own.acceleration = None
-    fits = FlowFits(own, X.dtype, follows=warm_start and mode == "one_step")
-    batch_size = math.ceil(batch_fraction * len(X))
-    if batch_size < 2:
-        raise ValueError(
-            f"batch_fraction: a batch must have 2 points at least; it has {batch_size}."
-        )
+    follows = warm_start and mode == "one_step"
+    if target_samples is None:
+        if target is None:
+            raise ValueError("mixture_flow needs a target, or target_samples; both are None.")
+        if target_batch_fraction != 1:
+            raise ValueError("target_batch_fraction is for target_samples, which are None.")
+        targets = GivenTargets(target, target_weights, X.shape[1])
+        if estimator is None:
+            estimator = _default_estimator(X, targets.mixtures, random_state)
+    else:
+        if target is not None or target_weights is not None:
+            raise ValueError(
+                "target_samples are instead of target and target_weights: give one or the other."
+            )
+        if estimator is None:
+            raise ValueError("target_samples need an estimator, for its number of components.")
+        targets = _sampled_target(target_samples, estimator, X, target_batch_fraction, follows)
+    own = _plain_if_unrolled(clone(estimator), mode)
+    fits = FlowFits(own, X.dtype, follows)
+    batch_size = size_of_batch(batch_fraction, len(X), "batch_fraction")
     shown = X.view()
     shown.flags.writeable = False
     losses, descend = [], None
     positions: list[FloatArray] = []
     path: list[MixtureParameters] = []
     try:
+        targets.start(warm_start)
         if warm_start:
             fits.fit(X)
             fits.start_from_the_last()
         for step in range(n_steps):
-            whole = batch_size == len(X)
-            rows = slice(None) if whole else rng.choice(len(X), batch_size, replace=False)
+            rows = batch_of(len(X), batch_size, rng)
             with _blamed_on_the_flow(step):
                 fits.fit(X[rows])
-                loss, cotangent, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
+                targets.draw(rng)
+                loss, cotangent, complaints = loss_of(fits.theta, targets, reg, reg_m)
                 mixture = None if callback is None else fits.mixture()
             fits.told += complaints
             if callback is not None and callback(step, shown, mixture, loss):
@@ -269,16 +294,18 @@ def mixture_flow(
             gradient *= batch_size
             if descend is None:
                 rate = learning_rate or _default_rate(optimizer, loss)
-                descend = _descent(optimizer, X, rate, n_steps, whole)
+                descend = _descent(optimizer, X, rate, n_steps, batch_size == len(X))
             descend(rows, gradient)
         with _blamed_on_the_flow(len(losses)):
             fits.fit(X)
-            loss, _, complaints = _loss(fits.theta, targets, lam, reg, reg_m)
+            targets.take_all()
+            loss, _, complaints = loss_of(fits.theta, targets, reg, reg_m)
             mixture = fits.mixture()
         fits.told += complaints
         losses.append(loss)
     finally:  # of what led to an error as well
-        warn_of(fits.complaints(), stacklevel=4)  # above validate_params
+        told = fits.complaints() | targets.complaints()
+        warn_of(told, stacklevel=4)  # above validate_params
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
     if not keep_path:
         return MixtureFlow(X, mixture, np.array(losses))
@@ -286,18 +313,24 @@ def mixture_flow(
     return MixtureFlow(X, mixture, np.array(losses), *kept)
 
 
-def _checked_targets(target, target_weights, n_features):
-    """The targets that have weight, and their weights."""
-    several = isinstance(target, list)
-    if target_weights is not None and not several:
-        raise ValueError("target_weights are for a list of targets; target is not a list.")
-    targets = target if several else [as_parameters(target, "target")]
-    targets, lam = checked_mixtures(targets, target_weights, names=("target", "target_weights"))
-    if targets[0].n_features != n_features:
+def _sampled_target(Y, estimator, X, fraction, follows):
+    """The samples that a flow goes to, checked, and who fits them."""
+    Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples")
+    if Y.shape[1] != X.shape[1]:
         raise ValueError(
-            f"target must have the {n_features} features of X; it has {targets[0].n_features}."
+            f"target_samples must have the {X.shape[1]} features of X; they have {Y.shape[1]}."
         )
-    return targets, lam
+    least = max(2, estimator.n_components)
+    name = "target_batch_fraction" if fraction < 1 else "target_samples"
+    size = size_of_batch(fraction, len(Y), name, least)
+    return SampledTarget(Y, FlowFits(clone(estimator), Y.dtype, follows, "the target"), size)
+
+
+def _plain_if_unrolled(estimator, mode):
+    """An estimator that makes plain steps where all steps are differentiated."""
+    if mode == "unrolled" and estimator.acceleration == "auto":
+        estimator.acceleration = None
+    return estimator
 
 
 def _default_estimator(X, targets, random_state):
@@ -324,18 +357,6 @@ def _blamed_on_the_flow(moves):
             f"EM or transport failed after {moves} steps of the flow. If the points have run away, "
             f"decrease learning_rate; if a component has become flat, increase reg_covar. {error}"
         ) from error
-
-
-def _loss(theta, targets, lam, reg, reg_m):
-    """Σ_j λ_j MW2²(θ, μ_j), or its variant, its cotangent of θ, and what there is to warn of."""
-    loss, parts, complaints = 0.0, (0.0, 0.0, 0.0), []
-    for target, weight in zip(targets, lam, strict=True):
-        transport, words = transport_between(theta, target, reg, reg_m)
-        complaints += words
-        loss += float(weight) * transport.value
-        gradient = transport.gradient("source")
-        parts = [total + weight * part for total, part in zip(parts, gradient, strict=True)]
-    return loss, MixtureParameters(*parts, theta.covariance_type), complaints
 
 
 def _default_rate(optimizer, loss):

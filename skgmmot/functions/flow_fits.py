@@ -19,9 +19,10 @@ _NOT_OF_CONVERGENCE = Stopping(0, 0.0, np.inf)
 class FlowFits:
     """EM fits with the parameters of an estimator, one after the other."""
 
-    def __init__(self, estimator, dtype, follows):
+    def __init__(self, estimator, dtype, follows, name="the flow"):
         estimator._validate_params()
         self.estimator, self.dtype, self.follows = estimator, dtype, follows
+        self.name = name  # in warnings
         self.n_threads = effective_n_threads(estimator.n_jobs)
         self.theta = self.best = self.em_map = None
         self.told = []
@@ -77,8 +78,8 @@ class FlowFits:
         found = []
         if self.n_failures and not self.follows:
             found.append(
-                f"EM did not converge in {self.n_failures} of {self.n_fits} fits of the flow: the "
-                f"largest residual is {self.residual:.3g}. Increase max_iter or residual_tol of "
-                "the estimator, or let mode='one_step' with warm_start=True follow the points."
+                f"EM did not converge in {self.n_failures} of {self.n_fits} fits of {self.name}: "
+                f"the largest residual is {self.residual:.3g}. Increase max_iter or residual_tol "
+                "of the estimator, or let mode='one_step' with warm_start=True follow the points."
             )
         return dict.fromkeys([*found, *self.told])

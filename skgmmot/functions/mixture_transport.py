@@ -29,7 +29,9 @@ def mixture_transport(
     reg_m : float, tuple of two floats or None, default=None
         Weights λ0 and λ1 of the marginal terms of unbalanced transport, in the units of the
         squared distance; one number stands for both. About, mass is not moved over squared
-        distances above λ0 + λ1. ``np.inf`` holds a marginal at the weights, None both.
+        distances above λ0 + λ1. ``np.inf`` holds a marginal at the weights, None both. The
+        divergence has its mass terms; without them, as in equation 21 of [2]_, the plan is this
+        one divided by e (see Notes).
 
     Returns
     -------
@@ -58,6 +60,16 @@ def mixture_transport(
 
     where an infinite λ makes a constraint of its term. The gradient is that of this value.
 
+    Where both λ are finite the value is (reg + λ0 + λ1) (1 − m) with m the mass of the plan. The
+    other convention, KL(f | g) = Σ f log(f/g) in the marginal terms, has the same plan but for its
+    mass m', and the same gradient but for a factor:
+
+        m' = m e^(−(λ0 + λ1) / (reg + λ0 + λ1)),
+        value' = (reg + λ0 + λ1) (1 − m') − λ0 − λ1,    gradient' = (m'/m) gradient
+
+    that is m' = m/e without entropy. That value may be negative, and of a mixture to itself it is.
+    Where an infinite λ holds a marginal, both masses are one and the two conventions agree.
+
     There is no density of the coupling of x and y to ask for: an optimal coupling of two
     Gaussians lives on the graph of a map.
 
@@ -65,6 +77,9 @@ def mixture_transport(
     ----------
     .. [1] Delon, J., Desolneux, A., "A Wasserstein-type distance in the space of Gaussian
        mixture models", SIAM Journal on Imaging Sciences 13(2), 936-970, 2020.
+    .. [2] Boïté, S., Tanguy, E., Delon, J., Desolneux, A., Flamary, R., "Differentiable
+       Expectation-Maximisation and applications to Gaussian mixture model optimal transport",
+       arXiv:2509.02109, 2025.
 
     Examples
     --------

@@ -406,6 +406,10 @@ def test_other_warnings_of_fits_are_passed_on():
         ({"n_steps": 0}, "'n_steps' parameter"),
         ({"batch_fraction": 0.0}, "'batch_fraction' parameter"),
         ({"batch_fraction": 1.5}, "'batch_fraction' parameter"),
+        ({"target_batch_fraction": 0.0}, "'target_batch_fraction' parameter"),
+        ({"target_batch_fraction": 0.5}, "target_batch_fraction is for target_samples"),
+        ({"target": None}, "needs a target, or target_samples; both are None"),
+        ({"target_samples": clusters()}, "target_samples are instead of target"),
         ({"mode": "exact"}, "'mode' parameter"),
         ({"warm_start": "yes"}, "'warm_start' parameter"),
         ({"callback": 3}, "'callback' parameter"),
@@ -437,3 +441,137 @@ def test_keep_path_keeps_what_a_callback_sees(batch_fraction):
             np.testing.assert_array_equal(part, expected)
     without = mixture_flow(X, TARGET, estimator=estimator(), **(options | {"n_steps": 2}))
     assert without.positions is None and without.path is None
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"estimator": None}, "target_samples need an estimator, for its number of components"),
+        ({"target_weights": [1.0]}, "target_samples are instead of target and target_weights"),
+        ({"target_samples": np.zeros((9, 3))}, "must have the 2 features of X; they have 3"),
+        ({"target_samples": [[np.nan, 0.0], [1.0, 1.0]]}, "target_samples contains NaN"),
+        ({"target_batch_fraction": 0.005}, "target_batch_fraction: a batch must have 2 points"),
+        (
+            {"target_batch_fraction": 0.02, "estimator": estimator(4)},
+            "target_batch_fraction: a batch must have 4 points at least; it has 3",
+        ),
+        (
+            {"target_samples": clusters()[:3], "estimator": estimator(4)},
+            "target_samples: a batch must have 4 points at least; it has 3",
+        ),
+    ],
+)
+def test_invalid_target_samples_are_named(changes, message):
+    arguments = {"target_samples": clusters(), "estimator": estimator()} | changes
+    with pytest.raises(ValueError, match=re.escape(message)):
+        mixture_flow(clusters(), **arguments)
+
+
+def target_points(n=150):
+    return clusters(n, seed=1, centers=((6.0, 0.0), (6.0, 5.0), (6.0, 5.0)))
+
+
+def test_target_samples_are_the_mixture_fitted_to_them():
+    Y = target_points()
+    options = {"estimator": estimator(), "optimizer": "gd", "n_steps": 5}
+    given = mixture_flow(clusters(), estimator().fit(Y), **options)
+    sampled = mixture_flow(clusters(), target_samples=Y, **options)
+    np.testing.assert_array_equal(sampled.X, given.X)
+    np.testing.assert_array_equal(sampled.losses, given.losses)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of single EM steps
+@pytest.mark.parametrize(
+    "mode, warm", [("one_step", True), ("one_step", False), ("implicit", True)]
+)
+def test_batches_of_the_target_against_the_loop_by_hand(mode, warm):
+    """Fresh rows of both in each step, and fits that start where the last ones ended."""
+    X, Y, rng = clusters(), target_points(), np.random.RandomState(3)
+    source, target = estimator(), estimator()
+    whole = target.fit(Y).parameters_
+    if warm:
+        source.fit(X)
+        for mixture in (source, target):
+            mixture.set_params(warm_start=True)
+            if mode == "one_step":
+                mixture.set_params(max_iter=1)
+    moved, losses = X.copy(), []
+    for _ in range(4):
+        rows = rng.choice(len(X), 60, replace=False)
+        others = rng.choice(len(Y), 50, replace=False)
+        transport = mixture_transport(source.fit(moved[rows]), target.fit(Y[others]))
+        losses.append(transport.value)
+        gradient = source.gradient_wrt_data(moved[rows], transport.gradient(), mode=mode)
+        moved[rows] -= 0.1 * 60 * gradient
+    losses.append(mixture_wasserstein(source.fit(moved), whole, squared=True))
+    flow = mixture_flow(
+        X,
+        target_samples=Y,
+        estimator=estimator(),
+        optimizer="gd",
+        learning_rate=0.1,
+        n_steps=4,
+        batch_fraction=0.5,
+        target_batch_fraction=1 / 3,
+        mode=mode,
+        warm_start=warm,
+        random_state=3,
+    )
+    np.testing.assert_allclose(flow.X, moved, atol=1e-12)
+    np.testing.assert_allclose(flow.losses, losses, rtol=1e-11)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gd"])
+def test_batches_of_both_clouds_arrive(optimizer):
+    """Uneven weights on both sides, the same ones."""
+    X = clusters(n=300, centers=((0.0, 0.0), (0.0, 6.0), (0.0, 6.0)))
+    flow = mixture_flow(
+        X,
+        target_samples=target_points(450),
+        estimator=estimator(),
+        optimizer=optimizer,
+        n_steps=300,
+        batch_fraction=0.5,
+        target_batch_fraction=0.25,
+        random_state=0,
+    )
+    assert flow.losses[-1] < 0.02 * flow.losses[0]
+
+
+def test_expected_loss_of_batches_has_a_floor():
+    """Where the points are the target's samples, batches differ and all of them do not."""
+    X = clusters(n=400)
+    options = {"estimator": estimator(), "learning_rate": 1e-9, "optimizer": "gd", "n_steps": 20}
+    everything = mixture_flow(X, target_samples=X, **options)
+    assert everything.losses.max() < 1e-6
+    batches = mixture_flow(
+        X,
+        target_samples=X,
+        batch_fraction=0.2,
+        target_batch_fraction=0.2,
+        random_state=0,
+        **options,
+    )
+    assert batches.losses[:-1].min() > 1e-3  # an error of 1/√80 of means and weights, squared
+    assert batches.losses[-1] < np.median(batches.losses)  # of all, a step after a batch
+
+
+def test_what_target_fits_have_to_tell_names_the_target():
+    given = estimator(max_iter=2, tol=0.0)
+    with pytest.warns(ConvergenceWarning) as caught:
+        mixture_flow(
+            clusters(), target_samples=target_points(), estimator=given, n_steps=3,
+            target_batch_fraction=0.5, warm_start=False,
+        )  # fmt: skip
+    words = [str(warning.message) for warning in caught]
+    assert len(words) == 2 and "fits of the flow" in words[0]
+    assert "in 4 of 4 fits of the target" in words[1]
+
+
+def test_precision_of_the_points_is_kept_beside_target_samples():
+    X = clusters().astype(np.float32)
+    flow = mixture_flow(
+        X, target_samples=target_points(), estimator=estimator(), n_steps=2, random_state=0,
+        target_batch_fraction=0.5,
+    )  # fmt: skip
+    assert flow.X.dtype == np.float32

@@ -5,6 +5,7 @@ import warnings
 import naive
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot.functions.mixture_transport import mixture_transport
@@ -191,3 +192,39 @@ def test_points_are_unbalanced_discrete_transport():
     plan = transport.plan
     expected = 2 * (plan.sum(axis=1)[:, None] * x - plan @ y)
     np.testing.assert_allclose(transport.gradient().means, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("reg, reg_m", [(0.0, (0.7, 5.0)), (0.0, (2.0, 2.0)), (0.3, (3.0, 1.0))])
+def test_divergence_without_mass_terms_by_its_formula(reg, reg_m):
+    """Equation 21 of Boïté et al. minimized as it stands, against what the notes say of it."""
+    rng = np.random.default_rng(0)
+    a, b = random_mixture(rng, 4, 2), random_mixture(rng, 3, 2)
+    transport = mixture_transport(a, b, reg=reg, reg_m=reg_m)
+    total, mass = reg + sum(reg_m), transport.plan.sum()
+    np.testing.assert_allclose(transport.value, total * (1 - mass), rtol=1e-7)
+    ratio = np.exp(-sum(reg_m) / total)
+
+    def objective(log_plan):
+        plan = np.exp(log_plan).reshape(4, 3)
+        rows, columns = plan.sum(axis=1), plan.sum(axis=0)
+        value = (plan * transport.cost_matrix).sum()
+        gradient = transport.cost_matrix.copy()
+        for penalty, f, g, shape in (
+            (reg_m[0], rows, a.weights, (4, 1)),
+            (reg_m[1], columns, b.weights, (1, 3)),
+        ):
+            value += penalty * (f * np.log(f / g)).sum()
+            gradient = gradient + penalty * (np.log(f / g) + 1).reshape(shape)
+        if reg:
+            prior = np.outer(a.weights, b.weights)
+            value += reg * kl(plan, prior)
+            gradient = gradient + reg * np.log(plan / prior)
+        return value, (gradient * plan).ravel()
+
+    start = np.log(np.outer(a.weights, b.weights)).ravel()
+    options = {"maxiter": 20_000, "maxfun": 100_000, "ftol": 1e-15, "gtol": 1e-10}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    # masses that vanish are reached slowly in logarithms, and count for little
+    np.testing.assert_allclose(found.fun, total * (1 - ratio * mass) - sum(reg_m), rtol=1e-6)
+    plan = np.exp(found.x).reshape(4, 3)
+    np.testing.assert_allclose(plan, ratio * transport.plan, atol=2e-4)

@@ -135,10 +135,16 @@ MUTANTS = {
             "functions/test_flow.py -k batches",
         ),
         (
-            "rows drawn with replacement",
-            "rng.choice(len(X), batch_size, replace=False)",
-            "rng.choice(len(X), batch_size, replace=True)",
-            "functions/test_flow.py -k batches",
+            "batches of the target not drawn",
+            "                targets.draw(rng)\n",
+            "",
+            "functions/test_flow.py -k batches_of",
+        ),
+        (
+            "the end compared with a batch of the target",
+            "            targets.take_all()\n",
+            "",
+            "functions/test_flow.py -k batches_of_the_target",
         ),
         (
             "floors of Adam not corrected",
@@ -159,12 +165,6 @@ MUTANTS = {
             "functions/test_flow.py -k by_hand or counts",
         ),
         (
-            "targets count alike",
-            "loss += float(weight) * transport.value",
-            "loss += transport.value",
-            "functions/test_flow.py -k several or by_hand",
-        ),
-        (
             "rate in the unit of the squared distance",
             "0.05 * (math.sqrt(loss) or 1.0)",
             "0.05 * (loss or 1.0)",
@@ -181,6 +181,32 @@ MUTANTS = {
             "shown.flags.writeable = False",
             "shown.flags.writeable = True",
             "functions/test_flow.py -k callback",
+        ),
+    ],
+    "functions/flow_targets.py": [
+        (
+            "rows drawn with replacement",
+            "rng.choice(n_rows, size, replace=False)",
+            "rng.choice(n_rows, size, replace=True)",
+            "functions/test_flow.py -k batches",
+        ),
+        (
+            "targets count alike",
+            "loss += float(weight) * transport.value",
+            "loss += transport.value",
+            "functions/test_flow.py -k several or by_hand",
+        ),
+        (
+            "fits of target batches start anew",
+            "        if warm_start:\n            self.fits",
+            "        if False:\n            self.fits",
+            "functions/test_flow.py -k batches_of_the_target",
+        ),
+        (
+            "batches of the target of a single point",
+            "if size < least:",
+            "if size < 1:",
+            "functions/test_flow.py -k invalid_target_samples",
         ),
     ],
     "functions/distances.py": [
