@@ -4,7 +4,7 @@
 
 Both make the same fit of few rows, one EM step from given parameters, so that what a call costs by
 itself is seen, and the same transport between two small mixtures. Then the gradient alone. At most
-100 µs more are allowed for each call. Last, gradients of a loss of many sets by vmap, and by a loop.
+100 µs more are allowed for each call. Last, the gradients of many sets by vmap, and by a loop.
 """
 
 import time
