@@ -33,6 +33,16 @@ ROOMS = {
     "jax": {"bridges", "parameters"},  # public functions for another framework
     "torch": {"bridges", "parameters"},
     "bridges": {"functions", "estimators", "families", "checks", "parameters"},
+    "images": {"imaging"},  # public names of their own for what stands there
+    "imaging": {
+        "functions",
+        "estimators",
+        "results",
+        "families",
+        "checks",
+        "parameters",
+        "reprs",
+    },
     "entropic": {"functions"},  # public names of their own for what stands there
     "metrics": {"functions"},
     "warm_up": {
@@ -91,7 +101,7 @@ NARROWER = {
 }
 # The rooms that know scikit-learn's manners.
 UPPER_ROOMS = {"plotting", "functions", "estimators", "results", "checks", "entropic"}
-UPPER_ROOMS |= {"jax", "torch", "bridges"}
+UPPER_ROOMS |= {"jax", "torch", "bridges", "images", "imaging"}
 
 # What of scikit-learn a module of the others may use.
 SKLEARN_BELOW = {

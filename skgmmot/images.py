@@ -1,0 +1,3 @@
+"""Images that take on the patches of others."""
+
+__all__: list[str] = []
