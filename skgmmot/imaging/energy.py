@@ -25,6 +25,10 @@ from ..results.transport_result import transport_between
 
 # x to its features, of shape (n, d), and the function that pulls a cotangent of these back to x.
 Extractor = Callable[[Any], tuple[FloatArray, Callable[[FloatArray], FloatArray]]]
+# x to several such arrays at once, and the function that pulls a cotangent of each back to x.
+JointExtractor = Callable[
+    [Any], tuple[Sequence[FloatArray], Callable[[Sequence[FloatArray]], FloatArray]]
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +36,13 @@ class EnergyTerm:
     """One feature map, and where its mixture is to go.
 
     extract : callable, x to (features of shape (n, d), vjp); ``vjp(cotangent)`` takes an array of
-        that shape and returns one of the shape of x
+        that shape and returns one of the shape of x. None where one pass finds those of all terms
     target : MixtureParameters of d features, μ
     estimator : DifferentiableGaussianMixture, how to fit θ; it is cloned
     weight : float, λ
     """
 
-    extract: Extractor
+    extract: Extractor | None
     target: MixtureParameters
     estimator: DifferentiableGaussianMixture
     weight: float = 1.0
@@ -58,10 +62,15 @@ class EnergyAt(NamedTuple):
 
 
 class MixtureEnergy:
-    """E, as a function of an array that moves a little from one call to the next."""
+    """E, as a function of an array that moves a little from one call to the next.
 
-    def __init__(self, terms: Sequence[EnergyTerm]) -> None:
+    extract : callable, x to (list of the features of all terms, vjp) in one pass, as of the layers
+        of a network; ``vjp`` takes the list of their cotangents. None: each term has its own
+    """
+
+    def __init__(self, terms: Sequence[EnergyTerm], extract: JointExtractor | None = None) -> None:
         self.terms = list(terms)
+        self._extract = extract or one_by_one([term.extract for term in self.terms])
         self._fits: list[FlowFits | None] = [None] * len(self.terms)
         self._told: list[str] = []
 
@@ -73,17 +82,17 @@ class MixtureEnergy:
         ValueError
             If a mixture cannot be fitted to features, or not be compared with its target.
         """
-        parts, gradient = np.zeros(len(self.terms)), np.zeros_like(x)
-        for index, term in enumerate(self.terms):
-            features, vjp = term.extract(x)
-            fits = self._fitted(index, features)
+        features, vjp = self._extract(x)
+        parts, cotangents = np.zeros(len(self.terms)), []
+        for index, (term, rows) in enumerate(zip(self.terms, features, strict=True)):
+            fits = self._fitted(index, rows)
             transport, complaints = transport_between(fits.theta, term.target)
             self._told += complaints
             parts[index] = transport.value
             cotangent = fits.pulled_back(transport.gradient("source"), "one_step")
-            gradient += term.weight * vjp(cotangent)
+            cotangents.append(term.weight * cotangent)
         value = sum(term.weight * part for term, part in zip(self.terms, parts, strict=True))
-        return EnergyAt(float(value), parts, gradient)
+        return EnergyAt(float(value), parts, vjp(cotangents))
 
     @property
     def mixtures(self) -> list[MixtureParameters]:
@@ -105,3 +114,20 @@ class MixtureEnergy:
             self._fits[index] = fits
         fits.fit(features)
         return fits
+
+
+def one_by_one(extractors):
+    """Feature maps that know nothing of each other, as one."""
+
+    def extract(x):
+        found = [extractor(x) for extractor in extractors]
+
+        def vjp(cotangents):
+            gradient = np.zeros_like(x)
+            for (_, pull_back), cotangent in zip(found, cotangents, strict=True):
+                gradient += pull_back(cotangent)
+            return gradient
+
+        return [features for features, _ in found], vjp
+
+    return extract

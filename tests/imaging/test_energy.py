@@ -1,5 +1,6 @@
 """The energy against finite differences, and against the same steps by public functions."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -129,3 +130,23 @@ def test_what_fits_have_to_tell_is_told_once():
 def test_features_that_cannot_be_fitted_are_an_error():
     with pytest.raises(ValueError, match="n_components=2"):
         MixtureEnergy(terms())(image(shape=(1, 1, 2)))
+
+
+def test_one_pass_for_all_terms_is_as_good_as_one_for_each():
+    apart = terms()
+    cotangents_seen = []
+
+    def extract(x):
+        features, pull_backs = zip(*(term.extract(x) for term in apart), strict=True)
+
+        def vjp(cotangents):
+            cotangents_seen.append([cotangent.shape for cotangent in cotangents])
+            return sum(f(bar) for f, bar in zip(pull_backs, cotangents, strict=True))
+
+        return list(features), vjp
+
+    together = MixtureEnergy([dataclasses.replace(term, extract=None) for term in apart], extract)
+    one, other = MixtureEnergy(apart)(image()), together(image())
+    np.testing.assert_array_equal(one.parts, other.parts)
+    np.testing.assert_allclose(one.gradient, other.gradient, rtol=1e-12)
+    assert cotangents_seen == [[(60, 3), (60, 2)]]
