@@ -1,3 +1,7 @@
-"""Images that take on the patches of others."""
+"""Images that take on the patches of others, by mixtures of their patches and MW2."""
 
-__all__: list[str] = []
+from .imaging.pictures import ImageFlow
+from .imaging.synthesis import synthesize_texture
+from .imaging.transfer import transfer_texture
+
+__all__ = ["ImageFlow", "synthesize_texture", "transfer_texture"]
