@@ -1,7 +1,8 @@
-"""Images that take on the patches of others, by mixtures of their patches and MW2."""
+"""Images that take on the patches of others, or the features that a network sees in them."""
 
+from .imaging.neural_style import StyleFlow, transfer_style
 from .imaging.pictures import ImageFlow
 from .imaging.synthesis import synthesize_texture
 from .imaging.transfer import transfer_texture
 
-__all__ = ["ImageFlow", "synthesize_texture", "transfer_texture"]
+__all__ = ["ImageFlow", "StyleFlow", "synthesize_texture", "transfer_style", "transfer_texture"]
