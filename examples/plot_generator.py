@@ -72,7 +72,13 @@ unit = np.median([sliced_w2(Z[p[: len(p) // 2]], Z[p[len(p) // 2 :]]) for p in s
 target = DifferentiableGaussianMixture(K, reg_covar=1e-2, n_init=3, random_state=0)
 target.fit(Z[train])
 start = tuple(torch.tensor(part, dtype=torch.float32) for part in target.parameters_)
-em = {"mode": "one_step", "max_iter": 5, "reg_covar": 1e-2, "random_state": 0, "n_jobs": 1}
+em = {
+    "mode": "one_step",
+    "max_iter": 5,
+    "reg_covar": 1e-2,
+    "random_state": 0,
+    "n_jobs": 1,
+}
 mixture_loss = MixtureLoss(target, **em)
 
 
@@ -205,9 +211,11 @@ rows = {"real": Z[held_out], **samples}
 figure, axes = plt.subplots(len(rows), 1, figsize=(9, 3.6), layout="constrained")
 for axis, (name, points) in zip(axes, rows.items(), strict=True):
     pictures = pca.inverse_transform(points[:14] * scale).reshape(-1, 8, 8)
-    axis.imshow(np.hstack(np.pad(pictures, ((0, 0), (0, 0), (1, 1)))), cmap="gray_r", vmin=0)
+    strip = np.hstack(np.pad(pictures, ((0, 0), (0, 0), (1, 1))))
+    axis.imshow(strip, cmap="gray_r", vmin=0)
     axis.set(xticks=[], yticks=[])
-    axis.set_ylabel(name.replace(" from", "\nfrom"), rotation=0, ha="right", va="center")
+    words = name.replace(" from", "\nfrom")
+    axis.set_ylabel(words, rotation=0, ha="right", va="center")
 plt.show()
 
 # %%

@@ -70,7 +70,9 @@ def test_vjp_is_the_transpose_of_the_forward_derivative():
 
     direction = torch.randn(image.shape, dtype=torch.float64)
     _, tangents = torch.func.jvp(rows, (torch.tensor(image),), (direction,))
-    pushed = sum(np.vdot(bar, dot.detach().numpy()) for bar, dot in zip(bars, tangents, strict=True))
+    pushed = sum(
+        np.vdot(bar, dot.detach().numpy()) for bar, dot in zip(bars, tangents, strict=True)
+    )
     np.testing.assert_allclose(np.vdot(vjp(bars), direction.numpy()), pushed, rtol=1e-10)
     np.testing.assert_array_equal(vjp(bars), vjp(bars))  # more than once
 
