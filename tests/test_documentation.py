@@ -19,6 +19,7 @@ from numpydoc.validate import validate
 
 import skgmmot
 import skgmmot.entropic
+import skgmmot.images
 import skgmmot.metrics
 import skgmmot.plotting
 
@@ -61,7 +62,14 @@ one is named, two is mentioned.
     assert documented_names(source) == {"package.one", "package.inner.two"}
 
 
-MODULES = [skgmmot, skgmmot.metrics, skgmmot.plotting, skgmmot.entropic, *FRAMEWORK_MODULES]
+MODULES = [
+    skgmmot,
+    skgmmot.images,
+    skgmmot.metrics,
+    skgmmot.plotting,
+    skgmmot.entropic,
+    *FRAMEWORK_MODULES,
+]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -89,7 +97,8 @@ NOT_ASKED = {
 }
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
-    "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture", "LinearSolve",
+    "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture", "ImageFlow",
+    "LinearSolve",
     "MixtureFits", "MixtureFlow", "MixtureTensors", "MixtureTransport", "SemirelaxedTransport",
     "SetsCotangent",
 }  # fmt: skip

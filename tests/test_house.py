@@ -15,6 +15,7 @@ import pytest
 from frameworks import FRAMEWORK_MODULES, FRAMEWORKS
 
 import skgmmot
+import skgmmot.images
 import skgmmot.metrics
 import skgmmot.plotting
 
@@ -397,7 +398,7 @@ def docstring_offences(docstring):
     return offences
 
 
-PUBLIC_ROOMS = skgmmot, skgmmot.metrics, skgmmot.plotting, *FRAMEWORK_MODULES
+PUBLIC_ROOMS = skgmmot, skgmmot.images, skgmmot.metrics, skgmmot.plotting, *FRAMEWORK_MODULES
 PUBLIC = [(room, name) for room in PUBLIC_ROOMS for name in room.__all__]
 
 
