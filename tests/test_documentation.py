@@ -100,7 +100,7 @@ BUILT_INSIDE = {
     "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture", "ImageFlow",
     "LinearSolve",
     "MixtureFits", "MixtureFlow", "MixtureTensors", "MixtureTransport", "SemirelaxedTransport",
-    "SetsCotangent",
+    "SetsCotangent", "StyleFlow",
 }  # fmt: skip
 
 

@@ -4,8 +4,8 @@ MUTANTS = {
     "imaging/energy.py": [
         (
             "weights of terms left out of the gradient",
-            "gradient += term.weight * vjp(cotangent)",
-            "gradient += vjp(cotangent)",
+            "cotangents.append(term.weight * cotangent)",
+            "cotangents.append(cotangent)",
             "imaging/test_energy.py -k one_step",
         ),
         (
@@ -113,6 +113,46 @@ MUTANTS = {
             "transport.interpolate(strength)",
             "transport.interpolate(1 - strength)",
             "imaging/test_transfer.py -k geodesic",
+        ),
+    ],
+    "imaging/layer_features.py": [
+        (
+            "cotangents are not pulled back from the axes",
+            "vjp([bar @ axes.T for bar",
+            "vjp([bar @ axes.T * 0 for bar",
+            "imaging/test_neural_style.py -k pair",
+        ),
+        (
+            "axes of the smallest variances",
+            "axes[:, ::-1][:, :n_axes]",
+            "axes[:, :n_axes]",
+            "imaging/test_neural_style.py -k principal",
+        ),
+    ],
+    "imaging/neural_style.py": [
+        (
+            "weights of layers left out",
+            "replace(term, weight=weight)",
+            "replace(term, weight=1.0)",
+            "imaging/test_neural_style.py -k weighted_sum",
+        ),
+        (
+            "EM of the image starts anew",
+            "            means_init=target.means,\n",
+            "",
+            "imaging/test_neural_style.py -k starts_at",
+        ),
+        (
+            "a floor that has a unit",
+            "(weights @ parts or 1.0)",
+            "1.0",
+            "imaging/test_neural_style.py -k scale_of",
+        ),
+        (
+            "free weights",
+            "fixed_weights=True",
+            "fixed_weights=False",
+            "imaging/test_neural_style.py -k on_its_axes",
         ),
     ],
 }
