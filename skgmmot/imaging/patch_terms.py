@@ -7,12 +7,14 @@ With x_s the image at 1/s of its size (means of blocks of s × s pixels) and wei
 (Boïté et al. 2025, section 5.4; with patches at several scales as in Houdard et al. 2021).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 
+from ..checks import as_real
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..parameters import MixtureParameters, RandomState, in_dtype
 from .descent import descend
@@ -23,6 +25,8 @@ from .pictures import ImageFlow
 # The smallest variance of a component, in units of the largest variance of the reference's patches.
 # Below it flat components would have steep gradients.
 FLOOR = 1e-4
+# Of an image in [0, 1] that is not constant but for rounding.
+SMALLEST_RANGE = 1e-6
 
 
 class PatchOptions(NamedTuple):
@@ -60,7 +64,7 @@ def checked_options(
         raise ValueError(f"scales must differ from each other; got {scales}.")
     weights = np.ones(len(factors))
     if scale_weights is not None:
-        weights = np.asarray(scale_weights, dtype=np.float64)
+        weights = as_real(scale_weights, "scale_weights")
         if weights.shape != factors.shape:
             raise ValueError(
                 f"scale_weights must have shape {factors.shape}, one for each of scales; got "
@@ -84,13 +88,20 @@ def checked_options(
 
 
 def refuse_too_small(shape, options, name):
-    """Whether there are patches at the coarsest scale."""
+    """Refuse an image that has too few patches at the coarsest scale."""
     factor = max(options.scales)
     if min(shape[:2]) // factor < options.size:
         raise ValueError(
             f"{name}: at the scale {factor} an image of {shape[0]} × {shape[1]} pixels is smaller "
             f"than a patch of {options.size} × {options.size}. Decrease patch_size, leave out "
             "coarse scales, or use a larger image; axes are (height, width, n_channels)."
+        )
+    n_patches = math.prod(n // factor - options.size + 1 for n in shape[:2])
+    if n_patches < max(2, options.n_components):
+        raise ValueError(
+            f"{name}: at the scale {factor} an image of {shape[0]} × {shape[1]} pixels has "
+            f"{n_patches} patches, too few for {options.n_components} components. Leave out coarse "
+            "scales, or use a larger image."
         )
 
 
@@ -112,6 +123,8 @@ def fitted_patches(image, options, name, estimators=None):
     found = FittedPatches([], [], [])
     for index, factor in enumerate(options.scales):
         rows = patches(downscale(image, factor), options.size)
+        if np.ptp(rows) < SMALLEST_RANGE and estimators is None:
+            raise ValueError(f"{name} is constant at the scale {factor}: leave it out of scales.")
         estimator = _estimator(rows, options) if estimators is None else estimators[index]
         mixture = clone(estimator)
         told = mixture._fit(rows, None)
@@ -160,4 +173,11 @@ def flow_image(start, targets, estimators, options, *, n_steps, learning_rate, c
     found = descend(energy, start, learning_rate=learning_rate, n_steps=n_steps, callback=watch)
     image = np.clip(found.x, 0, 1)
     flow = ImageFlow(image, found.values, found.parts, energy.mixtures, targets)
-    return flow, energy.complaints()
+    complaints = list(energy.complaints())
+    least, largest = float(found.x.min()), float(found.x.max())
+    if least < -1 or largest > 2:
+        complaints.append(
+            f"The image went from {least:.3g} to {largest:.3g} before it was clipped to [0, 1]: it "
+            "has run away. Decrease learning_rate."
+        )
+    return flow, complaints

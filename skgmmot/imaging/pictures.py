@@ -55,6 +55,8 @@ class ImageFlow:
 
 def as_image(values: Any, name: str) -> FloatArray:
     """An image in [0, 1], float32 or float64; 8-bit integers are divided by 255."""
+    if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
+        raise ValueError(f"{name} has masked pixels, which patches cannot leave out. Fill them.")
     image = np.asarray(values)
     if image.dtype == np.uint8:
         image = image / 255

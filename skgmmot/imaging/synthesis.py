@@ -94,15 +94,16 @@ def synthesize_texture(
     Raises
     ------
     ValueError
-        If an argument is not valid, an image is smaller than a patch at the coarsest scale, or the
-        reference is constant.
+        If an argument is not valid, an image has too few patches at the coarsest scale, or the
+        reference is constant at one of the scales.
     RuntimeError
         If EM cannot be fitted to the patches any more: ``learning_rate`` is too large.
 
     Warns
     -----
     ConvergenceWarning
-        If a fit of the reference's patches has not converged, or a component lost its mass.
+        If a fit of the reference's patches has not converged, a component lost its mass, or the
+        image ran far beyond [0, 1] before it was clipped.
 
     See Also
     --------

@@ -72,15 +72,16 @@ def transfer_texture(
     Raises
     ------
     ValueError
-        If an argument is not valid, an image is smaller than a patch at the coarsest scale, the
-        style is constant, or the images differ in their numbers of channels.
+        If an argument is not valid, an image has too few patches at the coarsest scale, the style
+        is constant at one of the scales, or the images differ in their numbers of channels.
     RuntimeError
         If EM cannot be fitted to the patches any more: ``learning_rate`` is too large.
 
     Warns
     -----
     ConvergenceWarning
-        If a fit at the start has not converged, or a component lost its mass.
+        If a fit at the start has not converged, a component lost its mass, or the image ran far
+        beyond [0, 1] before it was clipped.
 
     See Also
     --------

@@ -215,6 +215,14 @@ def test_what_fits_of_the_reference_tell_is_passed_on_once():
     assert only.filename == __file__
 
 
+def test_images_that_run_away_are_told():
+    options = FAST | {"n_components": 1, "n_steps": 5}
+    with pytest.warns(ConvergenceWarning, match="run away. Decrease learning_rate") as caught:
+        flow = synthesize_texture(texture(), learning_rate=3.0, **options)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert flow.image.min() >= 0 and flow.image.max() <= 1
+
+
 def test_reference_is_not_written_to():
     reference = texture()
     reference.flags.writeable = False
@@ -234,6 +242,15 @@ def test_reference_is_not_written_to():
         ({"reference": np.full((40, 40), 0.5)}, "reference is constant"),
         ({"reference": texture((5, 40))}, "reference: at the scale 2 an image of 5 × 40 pixels"),
         ({"reference": np.moveaxis(color(), 2, 0)}, "axes are (height, width, n_channels)"),
+        ({"reference": np.ma.masked_greater(texture(), 0.5)}, "reference has masked pixels"),
+        (
+            {"reference": np.indices((40, 40)).sum(axis=0) % 2 * 1.0},
+            "reference is constant at the scale 2: leave it out of scales",
+        ),
+        (
+            {"reference": texture((6, 7)), "shape": (40, 40)},
+            "reference: at the scale 2 an image of 6 × 7 pixels has 1 patches, too few for 2",
+        ),
         ({"shape": (40, 5)}, "shape: at the scale 2 an image of 40 × 5"),
         ({"shape": (40, 40, 3)}, "shape must be two positive integers (height, width)"),
         ({"shape": (40.0, 40)}, "shape must be two positive integers (height, width)"),
@@ -243,6 +260,7 @@ def test_reference_is_not_written_to():
         ({"scales": [1.5]}, "scales must be a list of positive integers"),
         ({"scales": [2, 2]}, "scales must differ"),
         ({"scale_weights": [1.0]}, "scale_weights must have shape (2,)"),
+        ({"scale_weights": [1j, 1.0]}, "scale_weights"),
         ({"scale_weights": [1.0, 0.0]}, "scale_weights must be positive"),
         ({"estimator": DifferentiableGaussianMixture(3)}, "estimator has n_components=3"),
         ({"n_components": 0}, "'n_components' parameter"),
