@@ -342,8 +342,9 @@ def feature_extractor(
         If ``module`` is no module, ``layers`` no list, or, when it extracts, a layer returns no
         tensor.
     ValueError
-        If the module has no layer of a name. When it extracts: if a layer did not run, or ran
-        twice, returns another shape, or is a dropout or a batch normalization in training mode.
+        If the module has no layer of a name. When it extracts: if the image is no such array of
+        floats, or a layer did not run, ran twice or returns another shape, or if there is a
+        dropout or a batch normalization in training mode.
 
     See Also
     --------

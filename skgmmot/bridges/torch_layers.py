@@ -38,9 +38,15 @@ def layers_of(module, layers, transform):
     """An extractor: an image to the list of the features of layers, and their VJP."""
 
     def extract(image):
+        image = np.asarray(image)
+        if image.dtype.kind != "f" or image.ndim not in (2, 3):
+            raise ValueError(
+                "image must hold floats, of the shape (height, width) or (height, width, "
+                f"n_channels); got {image.dtype} of shape {image.shape}."
+            )
         refuse_training(module)
         like = next(iter(module.parameters()), torch.empty(0))
-        pixels = torch.tensor(np.asarray(image), dtype=like.dtype, device=like.device)
+        pixels = torch.tensor(image, dtype=like.dtype, device=like.device)
         pixels.requires_grad_()
         with torch.enable_grad():
             channels = pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)

@@ -232,3 +232,9 @@ def test_energy_and_gradient_are_those_of_autograd(fixed_weights):
     np.testing.assert_allclose(at.value, energy.item(), rtol=1e-10)
     scale = pixels.grad.abs().max().item()
     np.testing.assert_allclose(at.gradient, pixels.grad.numpy(), atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 12, 3), np.uint8), np.zeros((1, 8, 12, 3))])
+def test_images_are_arrays_of_floats(image):
+    with pytest.raises(ValueError, match=r"image must hold floats.* got .* of shape \("):
+        feature_extractor(network(), LAYERS)(image)
