@@ -10,7 +10,8 @@ with U_ℓ the leading principal axes of the style. Nothing else ties X to the c
 
 By default EM of X starts at μ_ℓ and weights are fixed and uniform, so that each component of X has
 one of the style to go to. From a start of its own and with free weights, the plan shares components
-of X among several of μ_ℓ. No component divides while it follows X, and E stalls.
+of X among several of μ_ℓ. No component divides while it follows X: E may stall, or be small for
+mixtures that EM would not find in X any more.
 """
 
 from collections.abc import Callable
