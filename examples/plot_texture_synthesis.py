@@ -17,8 +17,8 @@ Here images are small and descend for 100 steps, so that the page is built in a 
 # %%
 # References
 # ----------
-# Photographs that come with scikit-image: three gray ones at half of their size, and a part of a
-# stained tissue in color.
+# Three gray photographs of scikit-image at half of their size, and foliage in color, a part of a
+# photograph of scikit-learn.
 
 import sys
 import time
@@ -43,11 +43,12 @@ def halved(image):
     return downscale_local_mean(image, (2, 2))[:size, :size] / 255
 
 
+china = load_sample_image("china.jpg") / 255
 references = {
     "brick": halved(data.brick()),
     "gravel": halved(data.gravel()),
     "grass": halved(data.grass()),
-    "tissue": data.immunohistochemistry()[30 : 30 + size, :size] / 255,
+    "foliage": china[299 : 299 + size, 440 : 440 + size],
 }
 
 # %%
@@ -167,8 +168,9 @@ plt.show()
 
 # %%
 # Of 128 × 128 pixels and after 300 steps (``tests/benchmarks/bench_textures.py``) the distances
-# are, in this order,
-# FIGURES
+# are, in this order, 1.5e-3, 1.4e-3, 2.6e-3 and 1.5e-4 for brick, 5.8e-5, 3.8e-5, 8.4e-5 and 1.2e-5
+# for gravel, 2.9e-5, 2.6e-5, 8.0e-5 and 1.2e-5 for grass, and 2.9e-4, 3.1e-4, 3.6e-4 and 1.0e-4 for
+# foliage.
 #
 # Larger patches
 # --------------
@@ -194,7 +196,7 @@ plt.show()
 # The model knows which patches there are, and not where. Of a view with dark trees in front of a
 # bright lake it makes another image with patches of both, anywhere. Nothing warns.
 
-trees = downscale_local_mean(rgb2gray(load_sample_image("china.jpg")), (2, 2))
+trees = downscale_local_mean(rgb2gray(china), (2, 2))
 trees = trees[110 : 110 + 96, 220 : 220 + 96]
 image, _, _ = synthesized(trees)
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.8), layout="constrained")
