@@ -94,7 +94,7 @@ plt.show()
 # How good is a texture?
 # ----------------------
 # We look at patches that were not fitted: all of 6 × 6 pixels. The measure is their squared
-# sliced Wasserstein distance, over 200 directions.
+# sliced Wasserstein distance, over 50 directions.
 
 
 def distance(image, reference):
@@ -102,7 +102,7 @@ def distance(image, reference):
         ot.sliced_wasserstein_distance(
             patches(image, 6),
             patches(reference, 6),
-            n_projections=200,
+            n_projections=50,
             seed=0,
         )
         ** 2
@@ -115,7 +115,8 @@ def distance(image, reference):
 # All start with the same noise: a Gaussian field with the mean and the covariances of the
 # reference. For a single Gaussian that is nearly all there is to know, and it remains noise. With
 # four components, but at one scale, edges are right and what is larger than a patch is lost. With
-# both the bricks are bricks.
+# both the bricks are bricks. The tissue, smooth at this size, is the one for which a Gaussian field
+# does nearly as well.
 
 variants = {
     "K = 1, three scales": {"n_components": 1},
@@ -167,8 +168,9 @@ plt.show()
 
 # %%
 # Of 128 × 128 pixels and after 300 steps (``tests/benchmarks/bench_textures.py``) the distances
-# are, in this order,
-# FIGURES
+# are, in this order and over 200 directions, 1.5e-3, 1.4e-3, 2.6e-3 and 1.5e-4 for brick, 5.8e-5,
+# 3.8e-5, 8.4e-5 and 1.2e-5 for gravel, 2.9e-5, 2.6e-5, 8.0e-5 and 1.2e-5 for grass, and 8.3e-5,
+# 5.9e-5, 1.3e-4 and 5.5e-5 for tissue.
 #
 # Larger patches
 # --------------

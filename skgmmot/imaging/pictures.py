@@ -11,7 +11,7 @@ from ..reprs import count, html_repr, short_repr
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageFlow:
-    """An image that descended an energy, as functions of `skgmmot.images` return it.
+    """An image that descended an energy, as functions of ``skgmmot.images`` return it.
 
     Attributes
     ----------

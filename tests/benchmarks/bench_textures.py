@@ -20,6 +20,7 @@ import ot
 from _report import Table, arguments, heading, verdict
 from skimage import data
 from skimage.transform import downscale_local_mean
+from sklearn.datasets import load_sample_image
 from sklearn.feature_extraction.image import extract_patches_2d
 
 from skgmmot.images import synthesize_texture
@@ -29,10 +30,12 @@ SIZE = 128
 
 
 def references():
-    """Gray ones and one of colors at half of their size, the fifth as it is."""
+    """Gray ones at half of their size, and three of colors."""
     for name in ("brick", "gravel", "grass"):
         image = downscale_local_mean(getattr(data, name)(), (2, 2)) / 255
         yield name, image[:SIZE, :SIZE]
+    foliage = load_sample_image("china.jpg") / 255
+    yield "foliage", foliage[299 : 299 + SIZE, 440 : 440 + SIZE]
     yield "tissue", data.immunohistochemistry()[30 : 30 + SIZE, :SIZE] / 255
     stars = downscale_local_mean(data.hubble_deep_field(), (2, 2, 1)) / 255
     yield "stars", stars[:SIZE, :SIZE]
@@ -53,7 +56,7 @@ def keep_first(kept, step, image, loss):
 def textures(n_steps):
     table = Table(
         reference="<10s", start="8.1e", K_1="8.1e", one_scale="9.1e", K_4="8.1e", halves="8.1e",
-        K_4_by_K_1="10.2f", target="<6s", seconds="8.1f", in_time="<7s",
+        K_4_by_K_1="10.2f", target="<6s", s_of_CPU="8.1f", seconds="8.1f", in_time="<7s",
     )  # fmt: skip
     for name, reference in references():
         fields = []
@@ -61,7 +64,7 @@ def textures(n_steps):
         for label, n_components, scales in (
             ("K=1", 1, [1, 2, 4]), ("mono", 4, [1]), ("K=4", 4, [1, 2, 4]),
         ):  # fmt: skip
-            begin = time.perf_counter()
+            begin, begin_of_cpu = time.perf_counter(), time.process_time()
             flow = synthesize_texture(
                 reference,
                 n_components=n_components,
@@ -71,6 +74,7 @@ def textures(n_steps):
                 callback=partial(keep_first, fields),
             )
             seconds = time.perf_counter() - begin
+            of_cpu = time.process_time() - begin_of_cpu
             found[label] = distance(flow.image, reference)
         half = SIZE // 2
         ratio = found["K=4"] / found["K=1"]
@@ -83,6 +87,7 @@ def textures(n_steps):
             distance(reference[:, :half], reference[:, half:]),
             ratio,
             verdict(ratio, OF_ONE_COMPONENT, at_most=True),
+            of_cpu,
             seconds,
             verdict(seconds, GRAY_SECONDS if reference.ndim == 2 else COLOR_SECONDS, at_most=True),
         )

@@ -239,7 +239,7 @@ def test_reference_is_not_written_to():
         ({"reference": np.where(texture() > 0.6, np.nan, 0.5)}, "reference contains NaN"),
         ({"reference": np.ones((40, 40), int)}, "8-bit integers (uint8); got int64"),
         ({"reference": texture() > 0.5}, "got bool"),
-        ({"reference": np.full((40, 40), 0.5)}, "reference is constant"),
+        ({"reference": np.full((40, 40), 0.5)}, "reference is constant: it has no texture"),
         ({"reference": texture((5, 40))}, "reference: at the scale 2 an image of 5 × 40 pixels"),
         ({"reference": np.moveaxis(color(), 2, 0)}, "axes are (height, width, n_channels)"),
         ({"reference": np.ma.masked_greater(texture(), 0.5)}, "reference has masked pixels"),

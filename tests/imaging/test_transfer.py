@@ -110,7 +110,7 @@ def test_what_fits_tell_is_passed_on():
         ({"content": content()[..., 0]}, "content and style must have the same channels"),
         ({"content": 2 * content()}, "content must be in [0, 1]"),
         ({"style": 2 + style()}, "style must be in [0, 1]"),
-        ({"style": np.full((40, 40, 3), 0.5)}, "style is constant"),
+        ({"style": np.full((40, 40, 3), 0.5)}, "style is constant: it has no texture"),
         ({"content": content()[:5]}, "content: at the scale 2"),
         ({"style": style()[:, :5]}, "style: at the scale 2"),
         ({"strength": 1.5}, "'strength' parameter"),
