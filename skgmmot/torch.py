@@ -3,17 +3,30 @@
 PyTorch is imported here and nowhere else: ``import skgmmot`` does without.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .bridges.torch_fit import fitted, layer_text
+from .bridges.torch_layers import checked_layers, layers_of
 from .bridges.torch_tensors import PARTS, checked_inputs, constant_mixture, read_pair
 from .bridges.torch_transport import distance, transport_text
-from .parameters import CovarianceType, GradientMode, MixtureLike, PenaltiesLike
+from .parameters import CovarianceType, FloatArray, GradientMode, MixtureLike, PenaltiesLike
 
-__all__ = ["MixtureLoss", "MixtureTensors", "fit_mixture", "mixture_wasserstein"]
+__all__ = [
+    "MixtureLoss",
+    "MixtureTensors",
+    "feature_extractor",
+    "fit_mixture",
+    "mixture_wasserstein",
+]
+
+# An image to the features of layers, and their vector-Jacobian product.
+LayerExtractor = Callable[
+    [FloatArray], tuple[list[FloatArray], Callable[[Sequence[FloatArray]], FloatArray]]
+]
 
 
 class MixtureTensors(NamedTuple):
@@ -293,3 +306,69 @@ class MixtureLoss(torch.nn.Module):
         mixture = fitted(X, sample_weight, start, self._fit_text)
         target = (getattr(self, f"target_{name}") for name in PARTS)
         return distance([*mixture, *target], self._transport_text).to(X.dtype)
+
+
+def feature_extractor(
+    module: torch.nn.Module,
+    layers: Sequence[str],
+    *,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> LayerExtractor:
+    """Make an extractor for `skgmmot.images.transfer_style` of layers of a module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network that takes images, of shape (1, n_channels, height, width). All of it runs: cut
+        off what follows the last of the layers, for instance ``vgg19().features[:21]``.
+    layers : sequence of str
+        Names of layers, those of ``module.named_modules()``. Each returns a tensor of shape
+        (1, n_channels, height, width) or (1, n_positions, n_channels) for an image.
+    transform : callable, default=None
+        What the module expects of images, as a differentiable function of a tensor of shape
+        (1, n_channels, height, width), channels as in the image: for instance less their means,
+        divided by their standard deviations. None: images as they are.
+
+    Returns
+    -------
+    extract : callable
+        A function of an image, an array of shape (height, width) or (height, width, n_channels). It
+        returns the list of the features, arrays of shape (n_positions, n_channels), and a function
+        that pulls a list of their cotangents back to the image.
+
+    Raises
+    ------
+    TypeError
+        If ``module`` is no module, ``layers`` no list, or, when it extracts, a layer returns no
+        tensor.
+    ValueError
+        If the module has no layer of a name. When it extracts: if the image is no such array of
+        floats, or a layer did not run, ran twice or returns another shape, or if there is a
+        dropout or a batch normalization in training mode.
+
+    See Also
+    --------
+    skgmmot.images.transfer_style : Style transfer by mixtures of features.
+
+    Notes
+    -----
+    The module computes on its device and in the dtype of its parameters, to which images are cast.
+    Its parameters get no gradient, and nothing of it is changed. Results of layers are copied
+    before a layer that follows, such as a ReLU in place, overwrites them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skgmmot.torch import feature_extractor
+    >>> network = torch.nn.Sequential(
+    ...     torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.AvgPool2d(2)
+    ... )
+    >>> extract = feature_extractor(network, ["1", "2"])
+    >>> features, vjp = extract(np.zeros((6, 8, 3)))
+    >>> [rows.shape for rows in features]
+    [(48, 4), (12, 4)]
+    >>> vjp(features).shape
+    (6, 8, 3)
+    """
+    return layers_of(module, checked_layers(module, layers), transform)

@@ -19,6 +19,7 @@ from numpydoc.validate import validate
 
 import skgmmot
 import skgmmot.entropic
+import skgmmot.images
 import skgmmot.metrics
 import skgmmot.plotting
 
@@ -61,7 +62,14 @@ one is named, two is mentioned.
     assert documented_names(source) == {"package.one", "package.inner.two"}
 
 
-MODULES = [skgmmot, skgmmot.metrics, skgmmot.plotting, skgmmot.entropic, *FRAMEWORK_MODULES]
+MODULES = [
+    skgmmot,
+    skgmmot.images,
+    skgmmot.metrics,
+    skgmmot.plotting,
+    skgmmot.entropic,
+    *FRAMEWORK_MODULES,
+]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -90,8 +98,8 @@ NOT_ASKED = {
 # Made by functions. They tell their attributes, and nobody calls them.
 BUILT_INSIDE = {
     "BalancedTransport", "BlockCoordinateStep", "FitCotangent", "FitStatus", "FittedMixture",
-    "LinearSolve", "MixtureBridge", "MixtureFits", "MixtureFlow", "MixtureTensors",
-    "MixtureTransport", "SemirelaxedTransport", "SetsCotangent",
+    "ImageFlow", "LinearSolve", "MixtureBridge", "MixtureFits", "MixtureFlow", "MixtureTensors",
+    "MixtureTransport", "SemirelaxedTransport", "SetsCotangent", "StyleFlow",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import StrOptions
 
 import skgmmot
 import skgmmot.entropic
+import skgmmot.images
 import skgmmot.metrics
 import skgmmot.plotting
 from skgmmot import (
@@ -66,7 +67,7 @@ def public_functions(module):
 
 FUNCTIONS = {
     name: function
-    for module in (skgmmot, skgmmot.entropic, skgmmot.metrics, skgmmot.plotting)
+    for module in (skgmmot, skgmmot.entropic, skgmmot.images, skgmmot.metrics, skgmmot.plotting)
     for name, function in public_functions(module)
 }
 FUNCTIONS |= {  # some names are in several of them

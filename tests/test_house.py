@@ -15,6 +15,7 @@ import pytest
 from frameworks import FRAMEWORK_MODULES, FRAMEWORKS
 
 import skgmmot
+import skgmmot.images
 import skgmmot.metrics
 import skgmmot.plotting
 
@@ -33,6 +34,16 @@ ROOMS = {
     "jax": {"bridges", "parameters"},  # public functions for another framework
     "torch": {"bridges", "parameters"},
     "bridges": {"functions", "estimators", "families", "checks", "parameters"},
+    "images": {"imaging"},  # public names of their own for what stands there
+    "imaging": {
+        "functions",
+        "estimators",
+        "results",
+        "families",
+        "checks",
+        "parameters",
+        "reprs",
+    },
     "entropic": {"functions"},  # public names of their own for what stands there
     "metrics": {"functions"},
     "warm_up": {
@@ -91,7 +102,7 @@ NARROWER = {
 }
 # The rooms that know scikit-learn's manners.
 UPPER_ROOMS = {"plotting", "functions", "estimators", "results", "checks", "entropic"}
-UPPER_ROOMS |= {"jax", "torch", "bridges"}
+UPPER_ROOMS |= {"jax", "torch", "bridges", "images", "imaging"}
 
 # What of scikit-learn a module of the others may use.
 SKLEARN_BELOW = {
@@ -387,7 +398,7 @@ def docstring_offences(docstring):
     return offences
 
 
-PUBLIC_ROOMS = skgmmot, skgmmot.metrics, skgmmot.plotting, *FRAMEWORK_MODULES
+PUBLIC_ROOMS = skgmmot, skgmmot.images, skgmmot.metrics, skgmmot.plotting, *FRAMEWORK_MODULES
 PUBLIC = [(room, name) for room in PUBLIC_ROOMS for name in room.__all__]
 
 

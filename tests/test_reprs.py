@@ -15,6 +15,7 @@ from skgmmot import (
     semirelaxed_transport,
 )
 from skgmmot.entropic import block_coordinate_descent
+from skgmmot.images import synthesize_texture
 from skgmmot.reprs import in_brief
 
 RNG = np.random.default_rng(0)
@@ -39,10 +40,13 @@ def found():
         "semirelaxed": semirelaxed_transport(X, MIXTURE),
         "step": block_coordinate_descent(X, MIXTURE, n_steps=1)[0],
         "cotangent": tangent,
+        "image": synthesize_texture(RNG.random((40, 40)), n_components=1, n_steps=2),
     }
 
 
-NAMES = ["parameters", "jacobian", "transport", "flow", "semirelaxed", "step", "cotangent"]
+NAMES = [
+    "parameters", "jacobian", "transport", "flow", "semirelaxed", "step", "cotangent", "image",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

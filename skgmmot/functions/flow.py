@@ -43,12 +43,10 @@ from ..parameters import (
     RandomState,
 )
 from ..reprs import count, html_repr, short_repr
+from .descents import adam, gradient_descent
 from .flow_fits import FlowFits
 from .flow_targets import GivenTargets, SampledTarget, batch_of, loss_of, size_of_batch
 from .validation import as_rows, validated
-
-# Decay of Adam's two averages (Kingma and Ba 2015).
-DECAY, DECAY_OF_SQUARES = 0.9, 0.999
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -366,29 +364,7 @@ def _default_rate(optimizer, loss):
 def _descent(optimizer, X, rate, n_steps, whole):
     """A function of rows and their gradient that moves these rows of X."""
     if optimizer == "gd":
-
-        def descend(rows, gradient):
-            gradient *= rate
-            X[rows] -= gradient
-
-        return descend
-
-    mean, square = np.zeros_like(X), np.zeros_like(X)
-    # How often each row has moved: one number for all, unless there are batches.
-    moves = np.zeros((1, 1) if whole else (len(X), 1), dtype=np.intp)
-    t = np.arange(1, n_steps + 1)
-    bias = np.sqrt(1 - DECAY_OF_SQUARES**t)
-    rates = (rate * bias / (1 - DECAY**t)).astype(X.dtype)
-    # Adam's ε, in units of X as the gradient is. A point that is nearer to its place than a step
-    # moves as in gradient descent, and rounding is not scaled up to whole steps.
-    floors = (rate * bias).astype(X.dtype)
-
-    def descend(rows, gradient):
-        mean[rows] += (1 - DECAY) * (gradient - mean[rows])
-        square[rows] += (1 - DECAY_OF_SQUARES) * (gradient**2 - square[rows])
-        step = mean[rows] / (np.sqrt(square[rows]) + floors[moves[rows]])
-        step *= rates[moves[rows]]
-        X[rows] -= step
-        moves[rows] += 1
-
-    return descend
+        return gradient_descent(X, rate)
+    # Adam's ε, in units of X as the gradient is: a point that is nearer to its place than a step
+    # moves as in gradient descent.
+    return adam(X, rate, n_steps, floor=rate, whole=whole)

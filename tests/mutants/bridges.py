@@ -95,4 +95,30 @@ MUTANTS = {
             "bridges/test_torch.py -k estimator",
         ),
     ],
+    "bridges/torch_layers.py": [
+        (
+            "results of layers are not copied",
+            "output.clone()",
+            "output",
+            "bridges/test_torch_layers.py -k in_place",
+        ),
+        (
+            "hooks stay",
+            "            handle.remove()",
+            "            pass",
+            "bridges/test_torch_layers.py -k stays_as",
+        ),
+        (
+            "the transform is left out",
+            "batch if transform is None else transform(batch)",
+            "batch",
+            "bridges/test_torch_layers.py -k transform",
+        ),
+        (
+            "training mode goes unnoticed",
+            "layer.training and isinstance",
+            "False and isinstance",
+            "bridges/test_torch_layers.py -k training",
+        ),
+    ],
 }

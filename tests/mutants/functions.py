@@ -121,6 +121,20 @@ MUTANTS = {
             "functions/test_mixture_bridge.py -k options or geodesic",
         ),
     ],
+    "functions/descents.py": [
+        (
+            "floors of Adam not corrected",
+            "floors = (floor * bias).astype(X.dtype)",
+            "floors = (floor + 0 * bias).astype(X.dtype)",
+            "functions/test_flow.py -k by_hand",
+        ),
+        (
+            "moves not counted",
+            "        moves[rows] += 1",
+            "        pass",
+            "functions/test_flow.py -k by_hand or counts",
+        ),
+    ],
     "functions/flow.py": [
         (
             "what led to an error is not told",
@@ -147,22 +161,10 @@ MUTANTS = {
             "functions/test_flow.py -k batches_of_the_target",
         ),
         (
-            "floors of Adam not corrected",
-            "floors = (rate * bias).astype(X.dtype)",
-            "floors = (rate + 0 * bias).astype(X.dtype)",
-            "functions/test_flow.py -k by_hand",
-        ),
-        (
             "path of a flow not copied",
             "positions.append(X.copy())",
             "positions.append(X)",
             "functions/test_flow.py -k keep_path",
-        ),
-        (
-            "moves not counted",
-            "        moves[rows] += 1",
-            "        pass",
-            "functions/test_flow.py -k by_hand or counts",
         ),
         (
             "rate in the unit of the squared distance",

@@ -47,6 +47,7 @@ ROOMS = (
     "plotting",
     "bridges",
     "bridges_jax",
+    "imaging",
     "shared",
 )
 SCRATCH = Path(tempfile.gettempdir()) / f"skgmmot-mutants-{getattr(os, 'getuid', int)()}"

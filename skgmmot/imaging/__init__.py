@@ -1,0 +1,1 @@
+"""Images that descend energies of mixtures fitted to their features."""
