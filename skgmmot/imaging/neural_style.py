@@ -38,7 +38,7 @@ from .layer_features import (
     refuse_few_positions,
     refuse_other_layers,
 )
-from .pictures import as_image
+from .pictures import as_image, told_of_far
 
 # The smallest variance of a component, in units of the largest variance of the style's features.
 FLOOR = 1e-2
@@ -189,7 +189,8 @@ def transfer_style(
     Warns
     -----
     ConvergenceWarning
-        If a fit to the style's features has not converged, or a component lost its mass.
+        If a fit to the style's features has not converged, a component lost its mass, or the image
+        has run away, because ``learning_rate`` is too large.
 
     See Also
     --------
@@ -252,7 +253,8 @@ def transfer_style(
         floor=learning_rate / content.size * (weights @ parts or 1.0),  # in units of features
         callback=watch,
     )
-    warn_of(dict.fromkeys([*complaints, *energy.complaints()]), stacklevel=4)  # above validation
+    complaints += [*energy.complaints(), *told_of_far(found.x)]
+    warn_of(dict.fromkeys(complaints), stacklevel=4)  # above validate_params
     return StyleFlow(
         np.clip(found.x, 0, 1),
         found.values,

@@ -20,7 +20,7 @@ from ..parameters import MixtureParameters, RandomState, in_dtype
 from .descent import descend
 from .energy import EnergyTerm, MixtureEnergy
 from .patches import downscale, patch_features, patches
-from .pictures import ImageFlow
+from .pictures import ImageFlow, told_of_far
 
 # The smallest variance of a component, in units of the largest variance of the reference's patches.
 # Below it flat components would have steep gradients.
@@ -173,11 +173,4 @@ def flow_image(start, targets, estimators, options, *, n_steps, learning_rate, c
     found = descend(energy, start, learning_rate=learning_rate, n_steps=n_steps, callback=watch)
     image = np.clip(found.x, 0, 1)
     flow = ImageFlow(image, found.values, found.parts, energy.mixtures, targets)
-    complaints = list(energy.complaints())
-    least, largest = float(found.x.min()), float(found.x.max())
-    if least < -1 or largest > 2:
-        complaints.append(
-            f"The image went from {least:.3g} to {largest:.3g} before it was clipped to [0, 1]: it "
-            "has run away. Decrease learning_rate."
-        )
-    return flow, complaints
+    return flow, [*energy.complaints(), *told_of_far(found.x)]

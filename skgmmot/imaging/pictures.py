@@ -81,3 +81,14 @@ def as_image(values: Any, name: str) -> FloatArray:
             "its white, or clip it."
         )
     return image
+
+
+def told_of_far(image: FloatArray) -> list[str]:
+    """What there is to warn of where an image, before it is clipped, is far from [0, 1]."""
+    least, largest = float(image.min()), float(image.max())
+    if least >= -1 and largest <= 2:
+        return []
+    return [
+        f"The image went from {least:.3g} to {largest:.3g} before it was clipped to [0, 1]: it "
+        "has run away. Decrease learning_rate."
+    ]

@@ -267,3 +267,9 @@ def test_images_are_checked():
     content, style = pictures()
     with pytest.raises(ValueError, match=re.escape("style must be in [0, 1]")):
         transfer_style(content, 255 * style, extractor)
+
+
+def test_an_image_that_ran_away_is_told():
+    with pytest.warns(ConvergenceWarning, match="run away. Decrease learning_rate") as told:
+        transferred(n_components=1, learning_rate=5.0, n_steps=1)
+    assert told[0].filename == __file__
