@@ -351,7 +351,8 @@ class MixtureDensity:
 
     def _parameter_attributes(self, theta, dtype):
         weights, means, covariances = theta
-        factors, precisions, _ = FAMILIES[theta.covariance_type].precisions(
+        family = FAMILIES[theta.covariance_type]
+        factors, precisions, _ = family.precisions(
             np.ascontiguousarray(covariances), theta.n_features
         )
         named = {
@@ -364,8 +365,10 @@ class MixtureDensity:
         with np.errstate(over="ignore", under="ignore"):
             cast = {name: np.array(value, dtype=dtype, order="C") for name, value in named.items()}
         for name in ("means_", "covariances_", "precisions_"):
-            kept = cast[name][named[name] != 0]
-            if not (np.isfinite(kept) & (kept != 0)).all():
+            lost = not np.isfinite(cast[name]).all()
+            if name != "means_":  # a variance must not vanish; all else may, beside it
+                lost |= not (family.variances(cast[name]) > 0).all()
+            if lost:
                 raise ValueError(
                     f"{name} holds numbers that are too large or too small for {np.dtype(dtype)}, "
                     "the dtype of X. Scale the features, or pass X in float64."

@@ -158,6 +158,26 @@ def test_variances_that_single_precision_cannot_hold(kind, scale):
     assert_finite(mixture, X)
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_means_that_vanish_in_single_precision_are_zero(kind):
+    """As that of a feature which is zero in a cluster, and not in another one far away."""
+    X = two_clouds().astype(np.float32)
+    start = {"means_init": [[1e-60, 0.0], [4.0, 4.0]], "weights_init": [0.5, 0.5]}
+    for precision in (1.0, 1e60):
+        mixture = DifferentiableGaussianMixture(
+            2,
+            covariance_type=kind,
+            max_iter=0,
+            precisions_init=precisions(kind, precision, precision),
+            **start,
+        )
+        if precision == 1.0:
+            assert mixture.fit(X).means_[0, 0] == 0
+        else:
+            with pytest.raises(ValueError, match="covariances_ holds numbers that are too"):
+                mixture.fit(X)
+
+
 def test_if_all_restarts_fail_there_is_an_error():
     X = np.repeat([[0.0, 0.0], [4.0, 4.0]], [30, 20], axis=0)
     mixture = DifferentiableGaussianMixture(2, reg_covar=0, n_init=3, random_state=0)
