@@ -159,9 +159,9 @@ def costs_between(source, target, unit=1.0, n_threads=None):
     for start in range(0, len(rows), size):
         pairs = rows[start : start + size], columns[start : start + size]
         near, target_near = factors[pairs[0]], target_factors[pairs[1]]
-        costs[pairs] = between_means[pairs] + squared_norms(
-            near - mapped_factors(near, target_near)
-        )
+        with few_threads(factors.shape[-1]):
+            images = mapped_factors(near, target_near)
+        costs[pairs] = between_means[pairs] + squared_norms(near - images)
     return costs
 
 
