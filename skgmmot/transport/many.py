@@ -62,7 +62,7 @@ class Block(NamedTuple):
     pairs: np.ndarray
 
 
-def stacks_of(mixtures, with_factors):
+def stacks_of(mixtures, with_factors=False):
     """`Stack` of the mixtures, in float64, that are diagonal by type, and of the others.
 
     Mixtures with more components than are solved in compiled code are left out. Square root factors
