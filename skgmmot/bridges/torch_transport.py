@@ -45,7 +45,7 @@ def _vjp(value_bar, parts, layer, transport=None, wanted=(True, True)):
         bars = layer.vjp(a, b, value_bar.item(), transport, wanted=wanted)
     bars = [*(bars[0] or 3 * [None]), *(bars[1] or 3 * [None])]
     return tuple(
-        part.new_empty((*sets, 0)) if bar is None else tensor_of(bar, part.dtype)
+        part.new_empty((*sets, 0)) if bar is None else torch.from_numpy(bar).to(part.dtype)
         for bar, part in zip(bars, parts, strict=True)
     )
 

@@ -30,13 +30,13 @@ def descend(
     learning_rate: float,
     n_steps: int,
     floor: float | None = None,
-    callback: Callable[[int, FloatArray, EnergyAt], object] | None = None,
+    callback: Callable[[int, FloatArray, float], object] | None = None,
 ) -> Descent:
     """Move an array, float32 or float64, down an energy.
 
     Each step moves a number by about ``learning_rate``, or less where the gradient changes sign.
-    The array is copied. ``callback(step, x, at)`` is called before each step, with a view of the
-    array that cannot be written to; where it returns True, the descent ends there.
+    The array is copied. ``callback(step, x, value)`` is called before each step, with a view of
+    the array that cannot be written to and the energy; where it returns True, the descent ends.
 
     ``floor`` is Adam's ε, in units of the gradient. One number of x.size moves the mixture of
     features by about 1 / x.size of its own motion. None is therefore learning_rate / x.size, which
@@ -68,7 +68,7 @@ def descend(
             ) from error
         values.append(at.value)
         parts.append(at.parts)
-        if step == n_steps or (callback is not None and callback(step, shown, at)):
+        if step == n_steps or (callback is not None and callback(step, shown, at.value)):
             break
         move(slice(None), at.gradient)
     return Descent(x, np.array(values), np.array(parts))

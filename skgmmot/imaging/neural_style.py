@@ -38,7 +38,7 @@ from .layer_features import (
     refuse_few_positions,
     refuse_other_layers,
 )
-from .pictures import as_image, told_of_far
+from .pictures import as_image, number_of_components, told_of_far
 
 # The smallest variance of a component, in units of the largest variance of the style's features.
 FLOOR = 1e-2
@@ -225,8 +225,7 @@ def transfer_style(
     extract = checked(extractor)
     features, of_content = extract(style)[0], extract(content)[0]
     refuse_other_layers(of_content, features)
-    if n_components is None:
-        n_components = 3 if estimator is None else estimator.n_components
+    n_components = number_of_components(n_components, estimator, 3)
     refuse_few_positions(features, max(2, n_components), "style")
     refuse_few_positions(of_content, max(2, n_components), "content")
     axes = [principal_axes(rows, n_features) for rows in features]
@@ -239,19 +238,13 @@ def transfer_style(
     energy.terms = [
         replace(term, weight=weight) for term, weight in zip(terms, weights, strict=True)
     ]
-    watch = None
-    if callback is not None:
-
-        def watch(step, image, at):
-            return callback(step, image, at.value)
-
     found = descend(
         energy,
         content,
         learning_rate=learning_rate,
         n_steps=n_steps,
         floor=learning_rate / content.size * (weights @ parts or 1.0),  # in units of features
-        callback=watch,
+        callback=callback,
     )
     complaints += [*energy.complaints(), *told_of_far(found.x)]
     warn_of(dict.fromkeys(complaints), stacklevel=4)  # above validate_params
@@ -273,7 +266,7 @@ def _terms(features, n_components, estimator, random_state):
         if estimator is None:
             fitted = _default_estimator(rows, n_components, random_state)
         else:
-            fitted = clone(estimator).set_params(n_components=n_components)
+            fitted = clone(estimator)
         complaints += [f"style in layer {index}: {words}" for words in fitted._fit(rows, None)]
         target = fitted.parameters_
         start = clone(fitted).set_params(

@@ -20,7 +20,7 @@ from ..parameters import MixtureParameters, RandomState, in_dtype
 from .descent import descend
 from .energy import EnergyTerm, MixtureEnergy
 from .patches import downscale, patch_features, patches
-from .pictures import ImageFlow, told_of_far
+from .pictures import ImageFlow, number_of_components, told_of_far
 
 # The smallest variance of a component, in units of the largest variance of the reference's patches.
 # Below it flat components would have steep gradients.
@@ -75,13 +75,7 @@ def checked_options(
                 f"scale_weights must be positive and finite; got {scale_weights}. Leave scales "
                 "without weight out of scales."
             )
-    of_estimator = None if estimator is None else estimator.n_components
-    if n_components is not None and of_estimator not in (None, n_components):
-        raise ValueError(
-            f"n_components={n_components}, but estimator has n_components={of_estimator}. Leave "
-            "n_components out."
-        )
-    chosen = n_components or of_estimator or 4
+    chosen = number_of_components(n_components, estimator, 4)
     return PatchOptions(
         patch_size, factors.tolist(), weights.tolist(), chosen, estimator, random_state
     )
@@ -164,13 +158,7 @@ def flow_image(start, targets, estimators, options, *, n_steps, learning_rate, c
             )
         ]
     )
-    watch = None
-    if callback is not None:
-
-        def watch(step, image, at):
-            return callback(step, image, at.value)
-
-    found = descend(energy, start, learning_rate=learning_rate, n_steps=n_steps, callback=watch)
+    found = descend(energy, start, learning_rate=learning_rate, n_steps=n_steps, callback=callback)
     image = np.clip(found.x, 0, 1)
     flow = ImageFlow(image, found.values, found.parts, energy.mixtures, targets)
     return flow, [*energy.complaints(), *told_of_far(found.x)]

@@ -92,3 +92,14 @@ def told_of_far(image: FloatArray) -> list[str]:
         f"The image went from {least:.3g} to {largest:.3g} before it was clipped to [0, 1]: it "
         "has run away. Decrease learning_rate."
     ]
+
+
+def number_of_components(n_components, estimator, default):
+    """That of an argument or of an estimator, which must agree."""
+    of_estimator = None if estimator is None else estimator.n_components
+    if n_components is not None and of_estimator not in (None, n_components):
+        raise ValueError(
+            f"n_components={n_components}, but estimator has n_components={of_estimator}. Leave "
+            "n_components out."
+        )
+    return n_components or of_estimator or default

@@ -271,6 +271,14 @@ def test_threads_do_not_disturb_each_other():
             assert torch.equal(one, other)
 
 
+def test_the_set_that_cannot_be_fitted_is_named():
+    sets = torch.randn(3, 20, 2, generator=torch.Generator().manual_seed(0))
+    sets[1, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaN") as caught:
+        torch.func.vmap(lambda X: fit_mixture(X, 2, random_state=0).means)(sets)
+    assert caught.value.__notes__ == ["This is set 1 along the axis of vmap."]
+
+
 def test_vmap_over_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one set"):
         torch.func.vmap(lambda X: fit_mixture(X, 2).means)(torch.zeros(0, 10, 2))

@@ -63,10 +63,10 @@ def test_precision_is_that_of_the_array():
 def test_callback_sees_every_step_and_can_stop():
     seen = []
 
-    def callback(step, x, at):
+    def callback(step, x, value):
         with pytest.raises(ValueError, match="read-only"):
             x[...] = 0.0
-        seen.append((step, x.copy(), at.value))
+        seen.append((step, x.copy(), value))
         return step == 3
 
     found = descend(bowl, start(), learning_rate=0.1, n_steps=9, callback=callback)

@@ -142,7 +142,8 @@ def test_estimator_fits_in_its_manner_and_is_not_changed():
     assert {mixture.covariance_type for mixture in (*flow.targets, *flow.mixtures)} == {"diag"}
     assert str(estimator.get_params()) == before and not hasattr(estimator, "means_")
     assert len(flow.targets[0].weights) == 2
-    assert len(transferred(estimator=estimator, n_components=3, n_steps=1).targets[0].weights) == 3
+    with pytest.raises(ValueError, match="n_components=3, but estimator has n_components=2"):
+        transferred(estimator=estimator, n_components=3, n_steps=1)
 
 
 def test_em_of_the_image_starts_at_the_style():
