@@ -19,9 +19,11 @@ from .numerics.linear_solve import LinearSolve
 from .parameters import MixtureParameters
 from .results.bridge_result import MixtureBridge
 from .results.transport_result import MixtureTransport
+from .samples.rows import ChunkedRows
 
 __all__ = [
     "BalancedTransport",
+    "ChunkedRows",
     "CoupledGMMFitter",
     "DifferentiableGaussianMixture",
     "FitCotangent",

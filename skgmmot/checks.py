@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import _param_validation
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from .families import FAMILIES, FULL, family_of
 from .parameters import COVARIANCE_TYPES, MixtureParameters, final_mixture, infer_type, refusal_of
@@ -43,19 +43,6 @@ EM_CONSTRAINTS = {
     "verbose_interval": [Interval(Integral, 1, None, closed="left")],
     "n_jobs": N_JOBS,
 }
-
-
-def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1) -> np.ndarray:
-    """The data of an estimator by scikit-learn's checks: a plain C-contiguous array of floats."""
-    X = validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype=[np.float64, np.float32],
-        order="C",
-        ensure_min_samples=ensure_min_samples,
-    )
-    return np.asarray(X)  # of a memory map
 
 
 def as_real(values, name, dtype=np.float64) -> np.ndarray:

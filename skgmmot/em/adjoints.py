@@ -30,6 +30,7 @@ from ..families.fisher import scaled_change
 from ..numerics.linear_solve import LinearSolve, UnsolvedSystemError, solve_linear
 from ..parameters import MixtureParameters
 from ..reprs import html_repr, shape_of, short_repr
+from ..samples.interface import refuse_overflowed
 from .em_map import EMStep
 from .path import Path
 
@@ -169,7 +170,7 @@ class OneStep:
 
     def jvp(self, em_map, record, data_dot, *, tol=None):
         """θ̇_T when the data move by a `DataTangent`, and a list of complaints."""
-        return _finite(em_map.jvp(record.step_to_end(em_map), None, data_dot)), []
+        return refuse_overflowed(em_map.jvp(record.step_to_end(em_map), None, data_dot)), []
 
 
 class Unrolled(OneStep):
@@ -208,7 +209,7 @@ class Unrolled(OneStep):
         for stage, part in record.path.stages(em_map):
             for step in part.forwards(stage):
                 tangent = stage.jvp(step, tangent, data_dot)
-        return _finite(tangent), []
+        return refuse_overflowed(tangent), []
 
 
 class Implicit(OneStep):
@@ -239,7 +240,7 @@ class Implicit(OneStep):
 
         right = coordinates.of_tangent(em_map.jvp(step, None, data_dot))
         vector, _, complaints = implicit_solve(product, right, tol)
-        tangent = _finite(coordinates.tangent(vector))
+        tangent = refuse_overflowed(coordinates.tangent(vector))
         return tangent, _off_the_fixed_point(em_map, step, tol) + complaints
 
 
@@ -247,20 +248,9 @@ ADJOINTS = {"implicit": Implicit(), "unrolled": Unrolled(), "one_step": OneStep(
 
 
 def _finished(em_map, data_bar, *, initial_parameters=None, solve=None):
-    em_map.finish(data_bar)
-    _finite([data_bar.X, *(initial_parameters or ())])
-    return FitCotangent(data_bar.X, data_bar.sample_weight, initial_parameters, solve)
-
-
-def _finite(arrays):
-    """The arrays of a derivative, none of which may have overflowed."""
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError(
-            "X: the derivative overflows, since samples are too far from the components in units "
-            "of their covariances. Scale the features, or give such samples the weight zero in "
-            "sample_weight."
-        )
-    return arrays
+    X_bar, weight_bar = em_map.finish(data_bar).found()
+    refuse_overflowed(initial_parameters or ())
+    return FitCotangent(X_bar, weight_bar, initial_parameters, solve)
 
 
 def _check_same_fit(em_map, path):
@@ -302,7 +292,7 @@ def implicit_solve(product, right, tol):
     """
     try:
         vector, solve = solve_linear(
-            lambda vector: _finite([product(vector)])[0], *_finite([right]), tol
+            lambda vector: refuse_overflowed([product(vector)])[0], *refuse_overflowed([right]), tol
         )
     except UnsolvedSystemError as error:
         raise RuntimeError(

@@ -112,7 +112,7 @@ class Balanced(Softmax):
         weights = step.theta.weights
         goal_dot = 0.0 if weights_dot is None else em_map.data.total_weight * weights_dot
         if data_dot is not None and data_dot.sample_weight is not None:
-            goal_dot = goal_dot + data_dot.sample_weight.sum() * weights
+            goal_dot = goal_dot + float(data_dot.sample_weight.sum()) * weights
         potentials_dot = np.zeros(step.logits.coefficients.shape)
         potentials_dot[:, 0] = solve(step.balance.hessian, goal_dot - sums_dot[:, 0])
         return sums_dot + em_map.samples.statistics_jvp(
@@ -124,8 +124,8 @@ class Balanced(Softmax):
         goal_bar = solve(step.balance.hessian, potentials_bar[:, 0])
         sums_bar = sums_bar.copy()
         sums_bar[:, 0] -= goal_bar
-        if data_bar is not None and data_bar.sample_weight is not None:
-            data_bar.sample_weight += goal_bar @ step.theta.weights
+        if data_bar is not None:
+            data_bar.shift_weights(goal_bar @ step.theta.weights)
         return sums_bar, em_map.data.total_weight * goal_bar
 
 

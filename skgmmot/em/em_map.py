@@ -11,7 +11,7 @@ of the semi-relaxed entropic transport (`skgmmot.entropic`) whose value an EM st
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -333,11 +333,11 @@ class EMMap:
         return data_bar
 
     def _hot_lower_bound(self, theta, balance):
-        values = log_density(self, theta, None if balance is None else balance.potentials)
-        weight = self.samples.rows()[1]
-        if weight is not None:
-            values *= weight
-        return self.temperature * float(values.sum()) / self.data.total_weight
+        potentials = None if balance is None else balance.potentials
+        question = partial(
+            _total_log_density, replace(self, data=None), theta=theta, potentials=potentials
+        )
+        return self.temperature * self.samples.total(question) / self.data.total_weight
 
     def residual(self, step, enough=np.inf):
         """Scaled size of F(θ) - θ, or what is ``enough`` of it (`scaled_change`)."""
@@ -359,6 +359,12 @@ class EMMap:
             family=self.family,
             precisions=step.precisions,
         )
+
+
+def _total_log_density(em_map, samples, *, theta, potentials):
+    """Σ_i s_i log Σ_k w_k e^{ψ_k} g_k(x_i)^(1/ε) over samples in memory."""
+    values, weight = log_density(em_map.of_samples(samples), theta, potentials), samples.rows()[1]
+    return float((values if weight is None else values * weight).sum())
 
 
 def _origin(logits, theta):

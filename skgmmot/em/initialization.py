@@ -34,7 +34,8 @@ def initial_parameters(
     n_components : int
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}
     init_size : int or None
-        k-means and k-means++ look at this many random rows; None: at all of them.
+        k-means and k-means++ look at this many random rows; None: at all of them. Where samples are
+        not in memory all ways do.
     random_state : RandomState
     given : tuple (weights, means, covariances)
         What is not None takes the place of what is found.
@@ -50,14 +51,24 @@ def initial_parameters(
 
 
 def _some_samples(em_map, n_components, init_size, random_state):
-    """At most so many samples, at least as many as components."""
+    """At most so many samples, at least as many as components, in memory."""
     samples = em_map.samples
     n_samples = samples.shape[0]
+    if init_size is None and not samples.in_memory:
+        raise ValueError(
+            "init_size=None initializes on all rows at once, but X is read in chunks. Pass the "
+            "number of random rows to look at, or initial weights, means and precisions."
+        )
     if init_size is None or n_samples <= max(init_size, n_components):
-        return samples
+        return samples if samples.in_memory else samples.subset(slice(None))
     size = max(init_size, n_components)
     index = np.sort(sample_without_replacement(n_samples, size, random_state=random_state))
     return samples.subset(index)
+
+
+def _rows_to_draw_from(em_map, *options):
+    """All samples, or where they are not in memory some of them."""
+    return em_map.samples if em_map.samples.in_memory else _some_samples(em_map, *options)
 
 
 def _from_kmeans(em_map, n_components, init_size, random_state):
@@ -67,7 +78,7 @@ def _from_kmeans(em_map, n_components, init_size, random_state):
     # A team of OpenMP threads, once made, hangs in a forked child; one thread makes no team. And
     # threads of BLAS would go on spinning for a while where our own threads should run.
     with one_blas_thread("openmp"):
-        if samples is not em_map.samples:
+        if samples.shape[0] < em_map.samples.shape[0]:
             seeds = _best_seeds(X, weight, n_components, random_state)
         kmeans = KMeans(n_components, init=seeds, n_init=1, random_state=random_state)
         kmeans.fit(X, sample_weight=weight)
@@ -151,14 +162,16 @@ def _from_plus_plus(em_map, n_components, init_size, random_state):
 
 
 def _from_random_rows(em_map, n_components, init_size, random_state):
-    X, weight = em_map.samples.rows()
+    samples = _rows_to_draw_from(em_map, n_components, init_size, random_state)
+    X, weight = samples.rows()
     p = None if weight is None else weight / weight.sum()
     rows = random_state.choice(len(X), size=n_components, replace=False, p=p)
-    return _from_seeds(em_map, em_map.samples, rows)
+    return _from_seeds(em_map, samples, rows)
 
 
 def _from_random_responsibilities(em_map, n_components, init_size, random_state):
-    X, _ = em_map.samples.rows()
+    samples = _rows_to_draw_from(em_map, n_components, init_size, random_state)
+    X, _ = samples.rows()
 
     def uniform(part):
         drawn = random_state.uniform(size=(len(X[part]), n_components))
@@ -166,8 +179,8 @@ def _from_random_responsibilities(em_map, n_components, init_size, random_state)
         return drawn / drawn.sum(axis=1, keepdims=True)
 
     center = em_map.data.center[None]
-    moment = em_map.data.second_moment if em_map.family.is_shared else None
-    return _maximized(em_map, em_map.samples, uniform, center, n_components, moment)
+    moment = second_moment(samples, center[0]) if em_map.family.is_shared else None
+    return _maximized(em_map, samples, uniform, center, n_components, moment)
 
 
 _STARTS = {

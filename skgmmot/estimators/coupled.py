@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import ClassifierTags
 from sklearn.utils._param_validation import HasMethods
 
-from ..checks import EM_CONSTRAINTS, Interval, checked_rows, checked_weights
+from ..checks import EM_CONSTRAINTS, Interval, checked_weights
 from ..coupling.objective import CoupledState
 from ..parameters import (
     CovarianceType,
@@ -24,13 +24,11 @@ from .callbacks import CallbackSupportMixin
 from .coupled_derivatives import DifferentiableCoupledFit
 from .coupled_fit import CoupledFit
 from .coupled_prediction import CoupledDensity
-from .coupled_starts import Cloud, pooled
+from .coupled_starts import PAIR_DOMAINS, Cloud, rows_of
 from .domains import two_domains
+from .input_rows import checked_rows
 from .manners import PackageManners
 from .state import keeping_last_fit, warn_of
-
-# The labels of source and target after `fit_pair`: skada's.
-_PAIR_DOMAINS = (1, -1)
 
 
 class CoupledGMMFitter(
@@ -361,7 +359,7 @@ class CoupledGMMFitter(
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
             clouds.append(Cloud(X, weight))
-        return self._fit_clouds(clouds, _PAIR_DOMAINS, lambda: _rows_of(clouds), as_pair=True)
+        return self._fit_clouds(clouds, PAIR_DOMAINS, lambda: rows_of(clouds), as_pair=True)
 
     def fit_transform(
         self,
@@ -392,9 +390,3 @@ class CoupledGMMFitter(
             return checked_rows(self, X, reset=reset, ensure_min_samples=2)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-
-
-def _rows_of(clouds):
-    """All rows of a pair of clouds, their domains and their weights."""
-    X, weight = pooled(clouds)
-    return X, np.repeat(_PAIR_DOMAINS, [len(cloud.X) for cloud in clouds]), weight

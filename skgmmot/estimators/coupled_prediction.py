@@ -5,11 +5,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_real, checked_rows, checked_weights, counted
+from ..checks import as_real, checked_weights, counted
 from ..em.densities import completed_log_density, log_density
 from ..parameters import FloatArray
 from ..results.transport_result import transport_between
 from .domains import rows_of_source, two_domains
+from .input_rows import checked_rows
 from .state import warn_of
 
 _SIDES = ("source", "target")

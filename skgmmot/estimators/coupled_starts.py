@@ -16,6 +16,8 @@ from ..samples import samples_of
 from .em_options import em_map_of, fit_by_em
 from .mixture import DifferentiableGaussianMixture
 
+# The labels of source and target after `fit_pair`: skada's.
+PAIR_DOMAINS = (1, -1)
 # Sweeps from each start, at most, before the best is followed to the end, and the residual at
 # which its objective is known well enough: to about the square of that.
 _SCREENING, _SCREENING_RESIDUAL = 50, 1e-3
@@ -114,6 +116,12 @@ def pooled(clouds):
         parts = (np.ones(len(X)) if own is None else own for X, own in clouds)
         weight = np.concatenate(list(parts))
     return Cloud(np.concatenate([cloud.X for cloud in clouds]), weight)
+
+
+def rows_of(clouds):
+    """All rows of a pair of clouds, their domains and their weights."""
+    X, weight = pooled(clouds)
+    return X, np.repeat(PAIR_DOMAINS, [len(cloud.X) for cloud in clouds]), weight
 
 
 def best_of(problem, pairs, sweeping, stopping):

@@ -1,6 +1,6 @@
 """The derivatives of a mixture fitted by EM, as methods of the estimator."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,8 +10,9 @@ from ..em.adjoints import ADJOINTS, FitCotangent, FitRecord
 from ..numerics.threads import effective_n_threads
 from ..parameters import CotangentLike, FloatArray, GradientMode, MixtureParameters
 from ..samples import samples_of
-from ..samples.idle import SamplesWithIdle
-from ..samples.interface import DataTangent
+from ..samples.chunks import RecordedCotangent
+from ..samples.idle import RowOrder, within
+from ..samples.rows import ChunkedRows, in_chunks
 from .em_options import em_map_of
 from .state import warn_of
 
@@ -37,6 +38,7 @@ class DifferentiableFit:
         mode: GradientMode = "implicit",
         sample_weight: ArrayLike | None = None,
         tol: float = 1e-6,
+        out: Any = None,
     ) -> FloatArray:
         """Gradient of a loss of the fitted parameters with respect to the data.
 
@@ -57,10 +59,14 @@ class DifferentiableFit:
             The sample weights of the fit.
         tol : float, default=1e-6
             Relative accuracy asked of ``implicit``, for the linear system and the fixed point.
+        out : array of shape (n_samples, n_features), default=None
+            Where to write the gradient: an array, a memory map or a dataset of h5py or zarr. Data
+            that are read in chunks are not in memory, and nor needs their gradient to be.
 
         Returns
         -------
         gradient : ndarray of shape (n_samples, n_features), of the dtype of ``X``
+            ``out`` if that is given.
 
         Raises
         ------
@@ -95,7 +101,11 @@ class DifferentiableFit:
                [0.25, 0.  ],
                [0.25, 0.  ]])
         """
-        gradients, complaints = self._vjp(X, cotangent, mode, sample_weight, tol, wrt_weight=False)
+        if out is not None and tuple(np.shape(out)) != tuple(np.shape(X)):
+            raise ValueError(f"out must have the shape of X, {np.shape(X)}; got {np.shape(out)}.")
+        gradients, complaints = self._vjp(
+            X, cotangent, mode, sample_weight, tol, wrt_weight=False, out=out
+        )
         warn_of(complaints)
         return gradients.data
 
@@ -137,7 +147,7 @@ class DifferentiableFit:
         warn_of(complaints)
         return gradients
 
-    def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight, **options):
+    def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight, out=None, **options):
         """The `FitCotangent`, and what there is to warn of; options are of `_differentiation`."""
         adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight, **options)
         cotangent, tol = as_cotangent(cotangent, self._theta), checked_tol(tol)
@@ -145,10 +155,16 @@ class DifferentiableFit:
             result, complaints = adjoint.vjp(
                 em_map, record, cotangent, tol=tol, wrt_weight=wrt_weight
             )
-        data_bar, weight_bar = (
-            None if bar is None else within(bar, em_map.samples.dtype)
-            for bar in rows.outward(result.data, result.sample_weight)
-        )
+        dtype = em_map.samples.dtype
+        if isinstance(result.data, RecordedCotangent):
+            data_bar, weight_bar = result.data.collected(dtype, out)
+        else:
+            data_bar, weight_bar = (
+                None if bar is None else within(bar, dtype)
+                for bar in rows.outward(result.data, result.sample_weight)
+            )
+            if out is not None:
+                out[:], data_bar = data_bar, out
         return result._replace(data=data_bar, sample_weight=weight_bar), complaints
 
     def jvp(
@@ -191,8 +207,8 @@ class DifferentiableFit:
         array([[1., 1.]])
         """
         adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight)
-        shape = np.shape(X)
-        X_dot, weight_dot = _checked_direction(tangent, shape, "tangent"), None
+        shape = tuple(np.shape(X))
+        X_dot, weight_dot = _checked_direction(in_chunks(tangent), shape, "tangent"), None
         if sample_weight_tangent is not None:
             weight_dot = _checked_direction(
                 sample_weight_tangent, shape[:1], "sample_weight_tangent"
@@ -257,7 +273,7 @@ class DifferentiableFit:
         return MixtureParameters(weights, means, covariances, self.covariance_type)
 
     def _differentiation(self, X, mode, sample_weight, *, is_checked=False):
-        """The adjoint of a mode, the EM map of the fit on these data, its record, and `_Rows`.
+        """The adjoint of a mode, the EM map of the fit on these data, its record, and `RowOrder`.
 
         ``is_checked`` says that X is a C-contiguous array that was fitted, and the mode is known.
         """
@@ -268,14 +284,18 @@ class DifferentiableFit:
                 )
             self._check_is_fitted()
             X = self._validate_X(X, reset=False)
-        rows, weight = _Rows(), None
+        weight, exponent = None, 0
         if sample_weight is not None:
             weight, exponent = weights_and_unit(sample_weight, X)
-            rows = _Rows.of(weight, exponent)
         record = self._fit_record()
         ADJOINTS[mode].check(record, self.acceleration)
         temperature = record.temperature or self._last_temperature
-        samples = rows.samples(X, weight, effective_n_threads(self.n_jobs))
+        n_threads = effective_n_threads(self.n_jobs)
+        if isinstance(X, np.ndarray):
+            rows = RowOrder() if weight is None else RowOrder.of(weight, exponent)
+            samples = rows.samples(X, weight, n_threads)
+        else:
+            rows, samples = RowOrder(exponent=exponent), samples_of(X, weight, n_threads, exponent)
         em_map = em_map_of(self, samples, temperature)
         return ADJOINTS[mode], em_map, record, rows
 
@@ -311,84 +331,12 @@ class DifferentiableFit:
         return record if same else record._replace(end=self._theta, last=None)
 
 
-class _Rows(NamedTuple):
-    """How the rows that a derivative sees lie among those of the user.
-
-    order : ndarray of int, those of weight zero last, as `fit` leaves them out; None: as they are
-    n_active : int, number of the others
-    exponent : int, of the unit of the sample weights
-    """
-
-    order: np.ndarray | None = None
-    n_active: int = 0
-    exponent: int = 0
-
-    @classmethod
-    def of(cls, weight, exponent):
-        order = None if weight.all() else np.argsort(weight == 0, kind="stable")
-        return cls(order, np.count_nonzero(weight), exponent)
-
-    def samples(self, X, weight, n_threads):
-        """`Samples` of all rows."""
-        if self.order is None:
-            return samples_of(X, weight, n_threads)
-        active, idle = np.split(self.order, [self.n_active])
-        samples = samples_of(X[active], weight[active], n_threads)
-        return SamplesWithIdle(
-            samples, samples_of(_within_reach(X[idle], samples), weight[idle], n_threads)
-        )
-
-    def inward(self, X_dot, weight_dot):
-        """The `DataTangent` of tangents of the user's rows and weights."""
-        if weight_dot is not None and self.exponent:
-            weight_dot = np.ldexp(weight_dot, -self.exponent)
-        if self.order is not None:
-            X_dot = X_dot[self.order]
-            weight_dot = None if weight_dot is None else weight_dot[self.order]
-        return DataTangent(X_dot, weight_dot)
-
-    def outward(self, data_bar, weight_bar):
-        """Cotangents of the user's rows and weights."""
-        if self.order is not None:
-            back = np.argsort(self.order)
-            data_bar = data_bar[back]
-            weight_bar = None if weight_bar is None else weight_bar[back]
-        if weight_bar is None:
-            return data_bar, None
-        with np.errstate(over="ignore"):
-            weight_bar = np.ldexp(weight_bar, -self.exponent)
-        if not np.isfinite(weight_bar).all():
-            row = int(np.flatnonzero(~np.isfinite(weight_bar))[0])
-            raise ValueError(
-                f"sample_weight: the derivative in the weight of row {row} overflows: the row "
-                "lies too far away, or the weights are too small. Leave the row out, scale the "
-                "weights, or ask for gradient_wrt_data alone."
-            )
-        return data_bar, weight_bar
-
-
-def within(values, dtype):
-    """Values of a dtype; what is too large for it becomes its largest number."""
-    if values.dtype == dtype:
-        return values
-    largest = np.finfo(dtype).max
-    return np.clip(values, -largest, largest).astype(dtype)
-
-
-def _within_reach(X, samples):
-    """Rows no further from others than 1e100 times their extent: no derivative overflows there."""
-    summary = samples.summary()
-    reach = summary.reach.max()
-    limit = max(min(1e100 * reach, 1e150), reach)
-    with np.errstate(over="ignore"):
-        inside = np.clip(X, summary.center - limit, summary.center + limit)
-    return np.ascontiguousarray(inside, dtype=X.dtype)
-
-
 def _checked_direction(direction, shape, name):
-    direction = np.ascontiguousarray(as_real(direction, name))
+    in_memory = not isinstance(direction, ChunkedRows)
+    if in_memory:
+        direction = np.ascontiguousarray(as_real(direction, name))
     if direction.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {direction.shape}.")
-    if not np.isfinite(direction).all():
+    if in_memory and not np.isfinite(direction).all():
         raise ValueError(f"{name} contains NaN or infinity.")
     return direction

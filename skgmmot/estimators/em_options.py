@@ -49,12 +49,13 @@ def fit_by_em(estimator, em_map, *, last=None, last_bound=-np.inf, keep=None):
     """
     X, sample_weight = em_map.samples.rows()
     n_components, max_iter = estimator.n_components, estimator.max_iter
-    if len(X) < n_components:
+    n_samples, n_features = em_map.samples.shape
+    if n_samples < n_components:
         raise ValueError(
             f"Expected at least n_components={n_components} samples (of positive weight); got "
-            f"n_samples = {len(X)}. Decrease n_components."
+            f"n_samples = {n_samples}. Decrease n_components."
         )
-    given = given_parts(estimator, X.shape[1])
+    given = given_parts(estimator, n_features)
     refuse_overflow(em_map.data.summary)
     temperatures = checked_temperatures(estimator.temperature)
     random_state = check_random_state(estimator.random_state)

@@ -322,8 +322,6 @@ class DifferentiableGaussianMixture(
         X = self._validate_X(X, reset=True, ensure_min_samples=2)
         if sample_weight is not None:
             sample_weight = checked_weights(sample_weight, X)
-            if not sample_weight.all():
-                X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
         em_map = em_map_of(self, samples_of(X, sample_weight, effective_n_threads(self.n_jobs)))
         last, last_bound = None, -np.inf
         if self.warm_start and hasattr(self, "weights_"):

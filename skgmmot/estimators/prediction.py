@@ -1,5 +1,6 @@
 """What a Gaussian mixture can do once its parameters are known."""
 
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -7,17 +8,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_parameters, checked_rows, checked_temperatures, counted, weights_and_unit
-from ..em.densities import completed_log_density, labels, log_density, responsibilities
+from ..checks import as_parameters, checked_temperatures, weights_and_unit
+from ..em.densities import labels, log_density, responsibilities
 from ..em.em_map import EMMap
 from ..families import FAMILIES
 from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, FloatArray, MixtureLike, MixtureParameters
 from ..transport.bures import square_root_factors
+from .criteria import InformationCriteria, weighted_sums
+from .input_rows import answers_of, checked_rows, total_of
 from .state import refuse_other_fit
 
 
-class MixtureDensity:
+class MixtureDensity(InformationCriteria):
     """Prediction, likelihood, criteria and sampling, also for parameters that were given.
 
     Mixed into estimators that have the attributes ``weights_``, ``means_`` and ``covariances_``
@@ -142,23 +145,32 @@ class MixtureDensity:
         refuse_other_fit(found, expected)
         return self._theta
 
-    def _map(self, X, *, temperature=1.0):
-        """The EM map on checked data, for prediction, and θ in float64."""
-        theta = self._theta
-        em_map = EMMap.on(
-            self._validate_X(X, reset=False),
-            covariance_type=self.covariance_type,
+    def _ask(self, X, question, shape=(), dtype=None, *, temperature=1.0):
+        """The answers of ``question(em_map, theta)`` to rows, each of a shape, in a dtype.
+
+        The dtype None is that of X.
+        """
+        theta, X = self._theta, self._validate_X(X, reset=False)
+        ask = partial(self._asked(question, theta, temperature), dtype=dtype or X.dtype)
+        return answers_of(X, ask, shape, dtype or X.dtype)
+
+    def _asked(self, question, theta, temperature):
+        return partial(
+            _answer,
+            question=question,
+            theta=theta,
             temperature=temperature,
             n_threads=effective_n_threads(self.n_jobs),
         )
-        return em_map, theta
 
     @property
     def _last_temperature(self):
         return checked_temperatures(getattr(self, "temperature", 1.0))[-1]
 
     def _validate_X(self, X, *, reset, ensure_min_samples=1):
-        return checked_rows(self, X, reset=reset, ensure_min_samples=ensure_min_samples)
+        return checked_rows(
+            self, X, reset=reset, ensure_min_samples=ensure_min_samples, or_chunks=True
+        )
 
     def score_samples(self, X: ArrayLike) -> FloatArray:
         """Log-likelihood of each sample, whatever the temperature.
@@ -172,9 +184,7 @@ class MixtureDensity:
         log_likelihood : ndarray of shape (n_samples,), of the dtype of ``X``
             -inf where the number is too large for that.
         """
-        em_map, theta = self._map(X)
-        with np.errstate(over="ignore"):
-            return log_density(em_map, theta).astype(em_map.samples.dtype, copy=False)
+        return self._ask(X, log_density)
 
     def score(
         self, X: ArrayLike, y: object = None, *, sample_weight: ArrayLike | None = None
@@ -217,8 +227,14 @@ class MixtureDensity:
 
     def _log_likelihood(self, X, sample_weight, *, temperature=1.0, density=log_density):
         """Mean log-likelihood, the sum of the sample weights, and the exponent of its unit."""
-        em_map, theta = self._map(X, temperature=temperature)
-        return _weighted_mean(density(em_map, theta), em_map.samples.X, sample_weight)
+        theta, X = self._theta, self._validate_X(X, reset=False)
+        weight, exponent = None, 0
+        if sample_weight is not None:
+            weight, exponent = weights_and_unit(sample_weight, X)
+        question = partial(weighted_sums, self._asked(density, theta, temperature))
+        with np.errstate(over="ignore"):
+            value, total = total_of(X, weight, exponent, question).tolist()
+            return value / total, total, exponent
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Most probable component of each sample.
@@ -231,8 +247,7 @@ class MixtureDensity:
         -------
         labels : ndarray of shape (n_samples,), int64
         """
-        em_map, theta = self._map(X, temperature=self._last_temperature)
-        return labels(em_map, theta)
+        return self._ask(X, labels, (), np.dtype(np.int64), temperature=self._last_temperature)
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
         """Responsibilities: the probability of each component given the sample.
@@ -247,9 +262,8 @@ class MixtureDensity:
         -------
         responsibilities : ndarray of shape (n_samples, n_components), of the dtype of ``X``
         """
-        em_map, theta = self._map(X, temperature=self._last_temperature)
-        proba = responsibilities(em_map, theta)
-        return proba.astype(em_map.samples.dtype, copy=False)
+        shape = (len(self._theta.weights),)
+        return self._ask(X, responsibilities, shape, temperature=self._last_temperature)
 
     def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw samples from the mixture.
@@ -278,71 +292,6 @@ class MixtureDensity:
         ]
         X = np.concatenate(drawn).astype(self.means_.dtype, copy=False)
         return X, np.repeat(np.arange(len(counts)), counts)
-
-    def _n_parameters(self):
-        """Number of free parameters."""
-        n_components, n_features = self.means_.shape
-        family = FAMILIES[self.covariance_type]
-        held = getattr(self, "fixed_weights", False) or getattr(self, "e_step", "") == "sinkhorn"
-        of_weights = 0 if held else n_components - 1
-        of_covariances = family.n_parameters(n_components, n_features)
-        return n_components * n_features + of_covariances + of_weights
-
-    def aic(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
-        """Akaike information criterion on ``X``; the lower the better.
-
-        -2 log-likelihood + 2 · number of free parameters. Fixed weights are not counted.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the samples; None: one each.
-
-        Returns
-        -------
-        aic : float
-        """
-        deviance, _ = _deviance(*self._log_likelihood(X, sample_weight))
-        return deviance + 2 * self._n_parameters()
-
-    def bic(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
-        """Bayesian information criterion on ``X``; the lower the better.
-
-        -2 log-likelihood + log n · number of free parameters, with n the sum of the sample
-        weights. Fixed weights are not counted.
-
-        Parameters
-        ----------
-        X, sample_weight
-            As in `aic`.
-
-        Returns
-        -------
-        bic : float
-        """
-        deviance, n = _deviance(*self._log_likelihood(X, sample_weight))
-        return deviance + np.log(n) * self._n_parameters()
-
-    def icl(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
-        """Integrated completed likelihood criterion on ``X``; the lower the better.
-
-        BIC plus twice the entropy of the responsibilities, -2 Σ_i s_i Σ_k γ_ik log γ_ik: a
-        criterion that also asks for well-separated components (Biernacki, Celeux, Govaert 2000,
-        in the entropy form of McLachlan and Peel 2000, section 6.10).
-
-        Parameters
-        ----------
-        X, sample_weight
-            As in `aic`.
-
-        Returns
-        -------
-        icl : float
-        """
-        completed = self._log_likelihood(X, sample_weight, density=completed_log_density)
-        deviance, n = _deviance(*completed)
-        return deviance + np.log(n) * self._n_parameters()
 
     def _set_parameters(self, theta, dtype):
         """Set every fitted attribute that follows from the parameters."""
@@ -376,19 +325,13 @@ class MixtureDensity:
         return cast | {"_fitted_type": theta.covariance_type}
 
 
-def _deviance(mean, total, exponent):
-    """-2 log-likelihood, and the number of samples, from what `_weighted_mean` returns."""
-    n = counted(total, exponent)
-    return -2 * mean * n, n
-
-
-def _weighted_mean(values, X, sample_weight):
-    """Mean of a number for each sample, the sum of the weights, and the exponent of its unit."""
+def _answer(X, *, question, theta, temperature, n_threads, dtype=None):
+    """What ``question(em_map, theta)`` says of rows in memory."""
+    em_map = EMMap.on(
+        X, covariance_type=theta.covariance_type, temperature=temperature, n_threads=n_threads
+    )
+    answer = question(em_map, theta)
+    if dtype is None:
+        return answer
     with np.errstate(over="ignore"):
-        if sample_weight is None:
-            return float(values.mean()), float(len(values)), 0
-        weight, exponent = weights_and_unit(sample_weight, X)
-        if not weight.all():  # left out, infinite or not
-            values, weight = values[weight > 0], weight[weight > 0]
-        total = float(weight.sum())
-        return float(values @ weight / total), total, exponent
+        return answer.astype(dtype, copy=False)

@@ -5,11 +5,11 @@ import numpy as np
 from ..checks import as_cotangent
 from ..em.adjoints import ADJOINTS, FitRecord
 from ..em.fit import Stopping, complaints_of
-from ..estimators.derivatives import within
 from ..estimators.em_options import em_map_of, fit_by_em
 from ..numerics.threads import effective_n_threads
 from ..parameters import in_dtype
 from ..samples import samples_of
+from ..samples.idle import within
 
 # Accuracy asked of mode='implicit', as by the methods of DifferentiableGaussianMixture.
 TOL = 1e-6

@@ -1,15 +1,30 @@
 """Who owns the data and loops over them, behind one interface."""
 
+from .chunks import ChunkedSamples, LocalChunks
 from .cpu import CpuSamples
+from .rows import ChunkedRows
 
 
-def samples_of(X, sample_weight=None, n_threads=1):
+def samples_of(X, sample_weight=None, n_threads=1, exponent=0):
     """The `Samples` of an array: the place that picks who loops over it.
+
+    Rows of weight zero are left out.
 
     Parameters
     ----------
-    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64
-    sample_weight : ndarray of shape (n_samples,), float64, positive; or None
+    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64; or ChunkedRows
+    sample_weight : ndarray of shape (n_samples,), float64, not all zero; or None
     n_threads : int, default=1
+    exponent : int, default=0
+        Of the unit of the weights.
     """
+    if isinstance(X, ChunkedRows):
+        return ChunkedSamples(chunks_of(X, sample_weight, exponent, n_threads))
+    if sample_weight is not None and not sample_weight.all():
+        X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
     return CpuSamples(X, sample_weight, n_threads)
+
+
+def chunks_of(X, sample_weight=None, exponent=0, n_threads=1):
+    """Who asks the chunks of data that are not in memory."""
+    return LocalChunks(X, sample_weight, exponent, n_threads)

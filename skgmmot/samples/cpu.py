@@ -127,6 +127,8 @@ class CpuSamples:
     n_threads : int, default=1
     """
 
+    in_memory = True
+
     def __init__(self, X, sample_weight=None, n_threads=1):
         self.X, self.sample_weight, self.n_threads = X, sample_weight, n_threads
         self.shape, self.dtype = X.shape, X.dtype
@@ -343,6 +345,10 @@ class CpuSamples:
         """`Samples.subset`."""
         weight = None if self.sample_weight is None else self.sample_weight[index]
         return CpuSamples(self.X[index], weight, self.n_threads)
+
+    def total(self, question):
+        """`Samples.total`."""
+        return question(self)
 
     def _arguments(self, logits, origin, selection):
         """What the kernels take: data, logits as plain arrays, origin; and their `_Layout`."""

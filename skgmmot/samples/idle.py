@@ -1,8 +1,11 @@
 """Samples some of which have no weight, which only derivatives in the weights still see."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from .interface import DataCotangent
+from .cpu import CpuSamples
+from .interface import DataCotangent, DataTangent
 
 
 class SamplesWithIdle:
@@ -74,3 +77,81 @@ class SamplesWithIdle:
         n_samples, n_features = self._n_active + self._idle.shape[0], self._active.shape[1]
         weight_bar = np.zeros(n_samples) if wrt_weight else None
         return DataCotangent(np.zeros((n_samples, n_features)), weight_bar)
+
+
+class RowOrder(NamedTuple):
+    """How the rows that a derivative sees lie among those of the user.
+
+    order : ndarray of int, those of weight zero last, as `fit` leaves them out; None: as they are
+    n_active : int, number of the others
+    exponent : int, of the unit of the sample weights
+    """
+
+    order: np.ndarray | None = None
+    n_active: int = 0
+    exponent: int = 0
+
+    @classmethod
+    def of(cls, weight, exponent):
+        order = None if weight.all() else np.argsort(weight == 0, kind="stable")
+        return cls(order, np.count_nonzero(weight), exponent)
+
+    def samples(self, X, weight, n_threads, summary=None):
+        """`Samples` of all rows.
+
+        ``summary`` is that of the rows of positive weight, where there may be others than these.
+        """
+        if self.order is None:
+            return CpuSamples(X, weight, n_threads)
+        active, idle = np.split(self.order, [self.n_active])
+        samples = None
+        if self.n_active:
+            samples = CpuSamples(X[active], weight[active], n_threads)
+        inside = _within_reach(X[idle], samples.summary() if summary is None else summary)
+        idle = CpuSamples(inside, weight[idle], n_threads)
+        return idle if samples is None else SamplesWithIdle(samples, idle)
+
+    def inward(self, X_dot, weight_dot):
+        """The `DataTangent` of tangents of the user's rows and weights."""
+        if weight_dot is not None and self.exponent:
+            weight_dot = np.ldexp(weight_dot, -self.exponent)
+        if self.order is not None:
+            X_dot = X_dot[self.order]
+            weight_dot = None if weight_dot is None else weight_dot[self.order]
+        return DataTangent(X_dot, weight_dot)
+
+    def outward(self, data_bar, weight_bar, first=0):
+        """Cotangents of the user's rows and weights, the number of whose first row is given."""
+        if self.order is not None:
+            back = np.argsort(self.order)
+            data_bar = data_bar[back]
+            weight_bar = None if weight_bar is None else weight_bar[back]
+        if weight_bar is None:
+            return data_bar, None
+        with np.errstate(over="ignore"):
+            weight_bar = np.ldexp(weight_bar, -self.exponent)
+        if not np.isfinite(weight_bar).all():
+            row = int(np.flatnonzero(~np.isfinite(weight_bar))[0]) + first
+            raise ValueError(
+                f"sample_weight: the derivative in the weight of row {row} overflows: the row "
+                "lies too far away, or the weights are too small. Leave the row out, scale the "
+                "weights, or ask for gradient_wrt_data alone."
+            )
+        return data_bar, weight_bar
+
+
+def within(values, dtype):
+    """Values of a dtype; what is too large for it becomes its largest number."""
+    if values.dtype == dtype:
+        return values
+    largest = np.finfo(dtype).max
+    return np.clip(values, -largest, largest).astype(dtype)
+
+
+def _within_reach(X, summary):
+    """Rows no further from others than 1e100 times their extent: no derivative overflows there."""
+    reach = summary.reach.max()
+    limit = max(min(1e100 * reach, 1e150), reach)
+    with np.errstate(over="ignore"):
+        inside = np.clip(X, summary.center - limit, summary.center + limit)
+    return np.ascontiguousarray(inside, dtype=X.dtype)

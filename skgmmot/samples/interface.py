@@ -170,6 +170,16 @@ class DataCotangent:
     sample_weight: np.ndarray | None
     second_moment: np.ndarray | float = 0.0
 
+    def shift_weights(self, amount):
+        """Add the same to the cotangents of all sample weights."""
+        if self.sample_weight is not None:
+            self.sample_weight += amount
+
+    def found(self):
+        """What X and the sample weights have received, in the end."""
+        refuse_overflowed([self.X])
+        return self.X, self.sample_weight
+
 
 class DataTangent(NamedTuple):
     """How the data move.
@@ -182,6 +192,17 @@ class DataTangent(NamedTuple):
     sample_weight: np.ndarray | None = None
 
 
+def refuse_overflowed(arrays):
+    """The arrays of a derivative, none of which may have overflowed."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError(
+            "X: the derivative overflows, since samples are too far from the components in units "
+            "of their covariances. Scale the features, or give such samples the weight zero in "
+            "sample_weight."
+        )
+    return arrays
+
+
 class Samples(Protocol):
     """Samples with their weights, and the loops over them.
 
@@ -191,6 +212,7 @@ class Samples(Protocol):
 
     shape: tuple  # (n_samples, n_features)
     dtype: np.dtype  # of the samples
+    in_memory: bool  # whether `rows` are NumPy arrays
 
     def summary(self) -> Summary:
         """Look once at all samples."""
@@ -242,7 +264,10 @@ class Samples(Protocol):
         """A place for what the data receive."""
 
     def rows(self):
-        """All samples, and their weights or None, as NumPy arrays."""
+        """All samples, and their weights or None, as they are held."""
 
     def subset(self, index) -> "Samples":
-        """Some of them."""
+        """Some of them, in memory."""
+
+    def total(self, question):
+        """The sum of ``question(samples)`` over parts of these, each in memory."""

@@ -116,5 +116,95 @@ MUTANTS = {
             "n_samples, n_features = self._n_active",
             "estimators/test_derivatives_modes.py -k zero_weights",
         ),
+        (
+            "gradients of the rows in another order",
+            "back = np.argsort(self.order)",
+            "back = self.order",
+            "estimators/test_derivatives_modes.py -k zero_weights",
+        ),
+        (
+            "rows without weight come first",
+            'np.argsort(weight == 0, kind="stable")',
+            'np.argsort(weight > 0, kind="stable")',
+            "estimators/test_derivatives_modes.py -k zero_weights",
+        ),
+        (
+            "tangents of the rows in another order",
+            "            X_dot = X_dot[self.order]",
+            "            pass",
+            "estimators/test_derivatives_modes.py -k zero_weights",
+        ),
+        (
+            "gradients of weights in another unit",
+            "weight_bar = np.ldexp(weight_bar, -self.exponent)",
+            "pass",
+            "estimators/test_derivatives_modes.py -k unit_they_have or zero_weights",
+        ),
+        (
+            "tangents of weights in another unit",
+            "weight_dot = np.ldexp(weight_dot, -self.exponent)",
+            "pass",
+            "estimators/test_derivatives_modes.py -k unit_they_have or zero_weights",
+        ),
+    ],
+    "samples/__init__.py": [
+        (
+            "rows of weight zero stay",
+            "if sample_weight is not None and not sample_weight.all():",
+            "if False:",
+            "estimators/test_mixture_weights.py -k zero or too_few",
+        ),
+    ],
+    "samples/chunks.py": [
+        (
+            "numbers that are not finite pass",
+            "    refuse_nonfinite(chunk.X, chunk.first)\n",
+            "",
+            "samples/test_chunks.py -k finite",
+        ),
+        (
+            "a tree that follows who comes first",
+            "rest = [add_up([*level, *rest])]",
+            "rest = [add_up(level)]",
+            "samples/test_chunks.py -k tree",
+        ),
+        (
+            "units of weights counted twice",
+            "chunk.order._replace(exponent=0)",
+            "chunk.order",
+            "samples/test_chunks.py -k unit",
+        ),
+        (
+            "the weights' common cotangent left out",
+            "self._shift += amount",
+            "pass",
+            "samples/test_chunks.py -k sinkhorn",
+        ),
+        (
+            "rows drawn by their place in the chunk",
+            "index[chunks == number] - ends[number]",
+            "index[chunks == number] - ends[0]",
+            "samples/test_chunks.py -k drawn",
+        ),
+    ],
+    "samples/rows.py": [
+        (
+            "small arrays are chunks of their own",
+            "if is_small and joined and joined + n_rows <= size:",
+            "if False:",
+            "samples/test_rows.py -k small",
+        ),
+        (
+            "chunks cut across the storage",
+            "if isinstance(stored, Integral) and stored < size and not whole:",
+            "if False:",
+            "samples/test_rows.py -k storage",
+        ),
+        (
+            "private pages given back",
+            'array.mode != "c" and ',
+            "",
+            "samples/test_rows.py -k private",
+        ),
     ],
 }

@@ -32,6 +32,8 @@ OF_ROWS = completed_log_density, log_density, responsibilities, labels
 class NaiveSamples:
     """`Samples` by einsum, straight from the definitions, with all of γ and φ in memory."""
 
+    in_memory = True
+
     def __init__(self, X, weight=None):
         self.X, self.weight = X, np.ones(len(X)) if weight is None else weight
         self.shape, self.dtype = X.shape, X.dtype
@@ -146,6 +148,9 @@ class NaiveSamples:
     def subset(self, index):
         return NaiveSamples(self.X[index], self.weight[index])
 
+    def total(self, question):
+        return question(self)
+
 
 class JoinedSamples(NaiveSamples):
     """Two parts of the data, of which only sums are added up."""
@@ -167,6 +172,9 @@ class JoinedSamples(NaiveSamples):
     def overlaps(self, logits):
         one, other = (part.overlaps(logits) for part in self.parts)
         return one + other
+
+    def total(self, question):
+        return sum(question(part) for part in self.parts)
 
     def assigned_statistics(self, responsibilities, *args):
         return sum(

@@ -1,0 +1,69 @@
+"""The rows that a method of an estimator is given, in memory or in chunks; questions to them."""
+
+from functools import partial
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from ..samples import chunks_of
+from ..samples.chunks import refuse_nonfinite
+from ..samples.rows import ChunkedRows, in_chunks
+
+
+def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1, or_chunks=False):
+    """The data of an estimator by scikit-learn's checks: a plain C-contiguous array of floats.
+
+    With ``or_chunks`` what is large and not in memory becomes `ChunkedRows`. Of them only the shape
+    is checked here: numbers are when they are read first.
+    """
+    if or_chunks:
+        X = in_chunks(X)
+    if isinstance(X, ChunkedRows):
+        return _checked_chunks(estimator, X, reset, ensure_min_samples, or_chunks)
+    X = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype=[np.float64, np.float32],
+        order="C",
+        ensure_min_samples=ensure_min_samples,
+    )
+    return np.asarray(X)  # of a memory map
+
+
+def _checked_chunks(estimator, X, reset, ensure_min_samples, are_taken):
+    name = type(estimator).__name__
+    if not are_taken:
+        raise ValueError(
+            f"X is ChunkedRows, which this method of {name} does not take. Pass an array in memory."
+        )
+    if X.shape[0] < ensure_min_samples:
+        raise ValueError(
+            f"Found array with {X.shape[0]} sample(s) (shape={X.shape}) while a minimum of "
+            f"{ensure_min_samples} is required by {name}."
+        )
+    return validate_data(estimator, X, reset=reset, skip_check_array=True)
+
+
+def answers_of(X, question, shape, dtype):
+    """``question(X)``, an array of a dtype with a row of a ``shape`` for each of X."""
+    if isinstance(X, np.ndarray):
+        return question(X)
+    return chunks_of(X).gathered(partial(_answers, question), [shape], dtype)[0]
+
+
+def total_of(X, weight, exponent, question):
+    """``question(X, weight)``, an array of sums over the rows."""
+    if isinstance(X, np.ndarray):
+        return question(X, weight)
+    return chunks_of(X, weight, exponent).total(partial(_sums, question))
+
+
+def _answers(question, chunk):
+    refuse_nonfinite(chunk.X, chunk.first)
+    return (question(chunk.X),)
+
+
+def _sums(question, chunk):
+    refuse_nonfinite(chunk.X, chunk.first)
+    return question(chunk.X, chunk.weight)
