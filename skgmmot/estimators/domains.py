@@ -55,8 +55,18 @@ def rows_of_source(sample_domain, X, domains, name="sample_domain"):
     return is_source
 
 
+def part_of(X, weight, rows):
+    """The rows of one domain (a mask) and their weights, or None.
+
+    Rows in chunks are not taken apart: those of the other domain have weight zero.
+    """
+    if isinstance(X, np.ndarray):
+        return X[rows], None if weight is None else weight[rows]
+    return X, rows.astype(np.float64) if weight is None else np.where(rows, weight, 0.0)
+
+
 def _checked(labels, X, name):
-    labels = column_or_1d(np.full(len(X), labels) if np.isscalar(labels) else labels)
+    labels = column_or_1d(np.broadcast_to(labels, len(X)) if np.isscalar(labels) else labels)
     check_consistent_length(X, labels)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{name} contains NaN or infinity. {_CURE}")

@@ -52,6 +52,18 @@ def answers_of(X, question, shape, dtype):
     return chunks_of(X).gathered(partial(_answers, question), [shape], dtype)[0]
 
 
+def answers_by_domain(X, is_source, questions, shape, dtype):
+    """The same, of one question for rows of the source and of another one for all others.
+
+    ``is_source`` has a bool for each row.
+    """
+    ask = partial(_each_domain, questions=questions, shape=shape, dtype=dtype)
+    if isinstance(X, np.ndarray):
+        return ask(X, is_source)
+    chunks = chunks_of(X, is_source.astype(np.float64))  # in the place of weights
+    return chunks.gathered(partial(_answers_by_domain, ask), [shape], dtype)[0]
+
+
 def total_of(X, weight, exponent, question):
     """``question(X, weight)``, an array of sums over the rows."""
     if isinstance(X, np.ndarray):
@@ -62,6 +74,19 @@ def total_of(X, weight, exponent, question):
 def _answers(question, chunk):
     refuse_nonfinite(chunk.X, chunk.first)
     return (question(chunk.X),)
+
+
+def _each_domain(X, is_source, *, questions, shape, dtype):
+    out = np.zeros((len(X), *shape), dtype)
+    for question, rows in zip(questions, (is_source, ~is_source), strict=True):
+        if rows.any():
+            out[rows] = question(X[rows])
+    return out
+
+
+def _answers_by_domain(ask, chunk):
+    refuse_nonfinite(chunk.X, chunk.first)
+    return (ask(chunk.X, chunk.weight > 0),)
 
 
 def _sums(question, chunk):
