@@ -101,6 +101,10 @@ class ChunkedRows:
 
     def __getitem__(self, rows):
         """The rows of a slice, a mask or an array of numbers, in memory."""
+        if isinstance(rows, tuple):  # as scikit-learn asks for rows in cross-validation
+            rows, *columns = rows
+            if columns != [...]:
+                raise IndexError("ChunkedRows has rows only: index them, and columns of the result.")
         if isinstance(rows, slice) and rows.indices(self.shape[0])[2] == 1:
             start, stop, _ = rows.indices(self.shape[0])
             return self._between(start, max(start, stop))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 
 from skgmmot import ChunkedRows, DifferentiableGaussianMixture
 from skgmmot.parameters import COVARIANCE_TYPES
@@ -211,6 +212,16 @@ def test_weights_in_any_unit_are_those_in_memory():
         for own in (X, rows)
     ]
     close(pushed[1], pushed[0], 1e-10)
+
+
+def test_searches_read_the_rows_of_each_fold():
+    X, _, _ = data("full")
+    X = X[np.random.default_rng(1).permutation(N)]
+    found = [
+        GridSearchCV(mixture(), {"n_components": [1, 3]}, cv=3).fit(own).cv_results_
+        for own in (X, in_chunks(X))
+    ]
+    np.testing.assert_array_equal(*(own["mean_test_score"] for own in found))
 
 
 def test_files_are_read_in_chunks_where_they_are_large(tmp_path, monkeypatch):

@@ -128,6 +128,15 @@ def test_rows_that_are_not_there_are_refused(index):
         ChunkedRows(numbers(10), chunk_size=4)[index]
 
 
+def test_columns_are_not_indexed():
+    X = numbers(10)
+    rows = ChunkedRows(X, chunk_size=4)
+    np.testing.assert_array_equal(rows[[7, 2], ...], X[[7, 2]])
+    for columns in (0, slice(None), [1]):
+        with pytest.raises(IndexError, match="rows only"):
+            rows[[1, 2], columns]
+
+
 def test_only_what_is_large_and_not_in_memory_is_read_in_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(rows_module, "CHUNK_BYTES", 1000)
     X = numbers(100)
