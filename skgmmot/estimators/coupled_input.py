@@ -1,10 +1,8 @@
 """What a coupled fit is given, as two clouds: one set of rows with domains, or two of them."""
 
-from contextlib import contextmanager
-
 import numpy as np
 
-from ..checks import checked_weights
+from ..checks import checked_weights, naming
 from ..numerics.threads import effective_n_threads
 from .coupled_starts import PAIR_DOMAINS, Cloud, rows_of
 from .domains import part_of, two_domains
@@ -48,7 +46,7 @@ class CoupledInput:
         return self._fit_clouds(clouds, PAIR_DOMAINS, lambda: rows_of(clouds), as_pair=True)
 
     def _checked_array(self, X, name, *, reset=False):
-        with _naming(name):
+        with naming(name):
             return checked_rows(self, X, reset=reset, ensure_min_samples=2, or_chunks=True)
 
     def _checked_clouds(self, checked, weights):
@@ -61,23 +59,14 @@ class CoupledInput:
             checked.items(), weights.items(), strict=True
         ):
             if weight is not None:
-                with _naming(name_of_weight):
+                with naming(name_of_weight):
                     weight = checked_weights(weight, X)
             cloud = self._cloud(X, weight)
             if not cloud.samples.in_memory:
-                with _naming(name):
+                with naming(name):
                     cloud.samples.summary()
             clouds.append(cloud)
         return clouds
 
     def _cloud(self, X, weight, n_rows=None):
         return Cloud(X, weight, effective_n_threads(self.n_jobs), n_rows)
-
-
-@contextmanager
-def _naming(argument):
-    """Say in an error which argument it is of."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{argument}: {error}") from error

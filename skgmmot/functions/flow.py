@@ -43,6 +43,7 @@ from ..parameters import (
     RandomState,
 )
 from ..reprs import count, html_repr, short_repr
+from ..samples.rows import ChunkedRows, in_chunks
 from .descents import adam, gradient_descent
 from .flow_fits import FlowFits
 from .flow_targets import GivenTargets, SampledTarget, batch_of, loss_of, size_of_batch
@@ -313,7 +314,9 @@ def mixture_flow(
 
 def _sampled_target(Y, estimator, X, fraction, follows):
     """The samples that a flow goes to, checked, and who fits them."""
-    Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples")
+    Y = in_chunks(Y)
+    if not isinstance(Y, ChunkedRows):
+        Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples")
     if Y.shape[1] != X.shape[1]:
         raise ValueError(
             f"target_samples must have the {X.shape[1]} features of X; they have {Y.shape[1]}."

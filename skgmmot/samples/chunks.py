@@ -95,14 +95,15 @@ class LocalChunks:
         the chunk, or lists with an item for each chunk, or None.
         """
         coming = None
+        chunk_of = partial(self._chunk, whole=question is not picked)
         with ThreadPoolExecutor(1, "skgmmot-reader") as reader:
             read = reader.submit if self.rows.is_read else _Now
             for place, number in enumerate(self.numbers):
                 rows = slice(*self.rows.bounds[number : number + 2].tolist())
                 with naming_chunk(number, rows):
-                    chunk = (read(self._chunk, number) if coming is None else coming).result()
+                    chunk = (read(chunk_of, number) if coming is None else coming).result()
                     more = place + 1 < len(self.numbers)
-                    coming = read(self._chunk, self.numbers[place + 1]) if more else None
+                    coming = read(chunk_of, self.numbers[place + 1]) if more else None
                     answer = question(chunk, *(_part(own, place, rows) for own in aligned))
                 del chunk
                 self.rows.let_go(number)
@@ -128,12 +129,13 @@ class LocalChunks:
                 give_back(whole, rows)
         return outs
 
-    def _chunk(self, number):
+    def _chunk(self, number, whole):
         if number in self._kept:
             return self._kept[number]
         start, stop = self.rows.bounds[number : number + 2].tolist()
         weight = None if self.sample_weight is None else self.sample_weight[start:stop]
-        X = self.rows.read(number)
+        # of a memory map, what is picked from a slice is all that is read
+        X = self.rows.read(number) if whole else self.rows[start:stop]
         chunk = Chunk(X, weight, self.exponent, start, self.n_threads)
         if not self.rows.is_read:
             self._kept[number] = chunk  # with the order that many components may bring it in
@@ -167,9 +169,15 @@ class ChunkedSamples:
         """`Samples.summary`."""
         return tree_sum(self._summaries, added)
 
+    @cached_property
+    def _weighty(self):
+        """The chunks that have weight: there is no need to read the others again."""
+        numbers = [number for number, own in enumerate(self._summaries) if own is not None]
+        return self._chunks if len(numbers) == len(self._chunks) else self._chunks.part(numbers)
+
     def total(self, question):
         """`Samples.total`."""
-        return self._chunks.total(partial(of_active, question))
+        return self._weighty.total(partial(of_active, question))
 
     def statistics(self, logits, *, origin=None):
         """`Samples.statistics`."""
