@@ -78,7 +78,8 @@ class CoupledGMMFitter(
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How the fits that it starts from are initialized.
     init_size : int or None, default=20_000
-        The starts look at this many random rows of each cloud. None: at all rows.
+        The starts look at this many random rows of each cloud, in memory. None: at all rows, which
+        is refused where some are read in chunks.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights of every mixture that is fitted for a start.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -255,7 +256,9 @@ class CoupledGMMFitter(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            float32 and float64 are kept, anything else becomes float64.
+            float32 and float64 are kept, anything else becomes float64. What is large and not in
+            memory is read in chunks, as by `DifferentiableGaussianMixture.fit`: those that have
+            rows of both domains twice for each sweep. `fit_pair` reads two files once.
         y : array-like of shape (n_samples,), default=None
             The domain of each row, if ``sample_domain`` is not given.
         sample_domain : array-like of shape (n_samples,), default=None
@@ -300,6 +303,8 @@ class CoupledGMMFitter(
         ----------
         X_source : array-like of shape (n_source, n_features)
         X_target : array-like of shape (n_target, n_features)
+            One may be in memory and the other one be read in chunks, as by
+            `DifferentiableGaussianMixture.fit`.
         sample_weight_source : array-like of shape (n_source,), default=None
         sample_weight_target : array-like of shape (n_target,), default=None
 

@@ -140,14 +140,15 @@ def mixture_flow(
     ----------
     X : array-like of shape (n_samples, n_features)
         The points at the start; float32 and float64 are kept, anything else becomes float64.
-        They are copied.
+        They are copied to memory, in which they move; `ChunkedRows` are refused.
     target : mixture or list of mixtures, default=None
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
         a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. A list
         is several of these: the points then flow to their barycenter (section 5.1 of [1]_).
     target_samples : array-like of shape (n_target_samples, n_features), default=None
         Where to, in the place of ``target``: to the mixture of these samples, which a clone of
-        ``estimator`` fits.
+        ``estimator`` fits. What is large and not in memory is read in chunks, as by
+        `DifferentiableGaussianMixture.fit`.
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
@@ -180,7 +181,9 @@ def mixture_flow(
         with ``warm_start`` that fit starts from the last step's target, and with ``one_step`` it
         is a single EM step. The gradient is then an unbiased estimate of that of the expected
         loss of batches, which stays above zero: mixtures of two batches differ. With 1.0 the
-        target is fitted once. The last of the ``losses`` is to the mixture of all samples.
+        target is fitted once. The last of the ``losses`` is to the mixture of all samples. Of
+        samples in chunks each step reads those that a row is drawn from, which are nearly all;
+        of a memory map only the rows themselves.
     mode : {"one_step", "implicit", "unrolled"}, default="one_step"
         How to differentiate EM, as in `DifferentiableGaussianMixture.gradient_wrt_data`.
         ``unrolled`` makes plain steps where the estimator says ``acceleration="auto"``.

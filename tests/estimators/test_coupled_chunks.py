@@ -168,6 +168,8 @@ def test_single_and_double_precision():
             for own in ((in_chunks(pair[0]), pair[1]), pair)
         )
         close(mine, theirs, 1e-6)
+    mixed, double = (fitter().fit_pair(own, Y.astype(float)) for own in (X, X.astype(float)))
+    close(numbers(mixed), numbers(double), 0.0)
 
 
 def test_warm_start_goes_on():

@@ -186,8 +186,26 @@ MUTANTS = {
             "index[chunks == number] - ends[0]",
             "samples/test_chunks.py -k drawn",
         ),
+        (
+            "chunks without weight read in each pass",
+            "self._chunks if len(numbers) == len(self._chunks) else self._chunks.part(numbers)",
+            "self._chunks",
+            "estimators/test_coupled_chunks.py -k not_read",
+        ),
+        (
+            "whole chunks read for a few rows",
+            "whole=question is not picked",
+            "whole=True",
+            "functions/test_flow_chunks.py -k memory_map",
+        ),
     ],
     "samples/rows.py": [
+        (
+            "an array is made of chunks, a row at a time",
+            "    def __array__(self",
+            "    def _array(self",
+            "functions/test_flow_chunks.py -k cure",
+        ),
         (
             "small arrays are chunks of their own",
             "if is_small and joined and joined + n_rows <= size:",
