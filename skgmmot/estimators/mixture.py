@@ -71,7 +71,8 @@ class DifferentiableGaussianMixture(
     init_size : int or None, default=20_000
         k-means and k-means++ look at this many random rows, because on large data they would
         take longer than EM; k-means begins from the best of several on a part of them. None: at
-        all rows. Up to this many rows the initialization is scikit-learn's own.
+        all rows. Up to this many rows the initialization is scikit-learn's own. Of data that are
+        read in chunks the random ones look at no more either, and None is refused.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -156,7 +157,8 @@ class DifferentiableGaussianMixture(
     Notes
     -----
     Parameters and results have the dtype of ``X`` (float32 or float64); sums are float64
-    inside. Memory beyond the data does not grow with the number of samples.
+    inside. Memory beyond the data does not grow with the number of samples, nor need the data be in
+    memory (`ChunkedRows`).
 
     References
     ----------
@@ -274,7 +276,8 @@ class DifferentiableGaussianMixture(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            float32 and float64 are kept, anything else becomes float64.
+            float32 and float64 are kept, anything else becomes float64. Memory maps and datasets
+            of h5py or zarr larger than 64 MiB are read in chunks, as `ChunkedRows` are.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights. A weight of two is a row given twice, of zero a row left out.

@@ -15,6 +15,7 @@ import numpy as np
 
 from .cpu import CpuSamples
 from .idle import RowOrder, within
+from .rows import give_back, row_numbers
 
 FAN = 8  # terms that are added up at a time
 
@@ -104,6 +105,7 @@ class LocalChunks:
                     coming = read(self._chunk, self.numbers[place + 1]) if more else None
                     answer = question(chunk, *(_part(own, place, rows) for own in aligned))
                 del chunk
+                self.rows.let_go(number)
                 yield answer
 
     def total(self, question, *aligned):
@@ -120,8 +122,10 @@ class LocalChunks:
         outs = outs if out is None else [out, *outs]
         bounds = self.rows.bounds
         for number, answers in zip(self.numbers, self.each(question), strict=True):
+            rows = slice(*bounds[number : number + 2].tolist())
             for whole, part in zip(outs, answers, strict=True):
-                whole[bounds[number] : bounds[number + 1]] = part
+                whole[rows] = part
+                give_back(whole, rows)
         return outs
 
     def _chunk(self, number):
@@ -210,7 +214,7 @@ class ChunkedSamples:
         """`Samples.subset`, in memory."""
         counts = [0 if own is None else own.n_samples for own in self._summaries]
         ends = np.cumsum([0, *counts])
-        index = np.arange(ends[-1])[index]
+        index = row_numbers(index, ends[-1])
         chunks = np.searchsorted(ends, index, side="right") - 1
         needed = np.unique(chunks)
         picks = [index[chunks == number] - ends[number] for number in needed]

@@ -116,7 +116,7 @@ class RowOrder(NamedTuple):
         if weight_dot is not None and self.exponent:
             weight_dot = np.ldexp(weight_dot, -self.exponent)
         if self.order is not None:
-            X_dot = X_dot[self.order]
+            X_dot = None if X_dot is None else X_dot[self.order]
             weight_dot = None if weight_dot is None else weight_dot[self.order]
         return DataTangent(X_dot, weight_dot)
 

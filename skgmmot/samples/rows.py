@@ -1,9 +1,12 @@
 """Rows that are read in chunks: of a file, of several arrays, or of many files."""
 
 import mmap
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 CHUNK_BYTES = 2**26  # of a chunk that has to be read: two of them are in memory
 
@@ -52,7 +55,12 @@ class ChunkedRows:
     True
     """
 
-    def __init__(self, arrays, *, chunk_size=None):
+    shape: tuple[int, int]
+    dtype: np.dtype
+    bounds: NDArray[np.int64]
+    ndim = 2
+
+    def __init__(self, arrays: Sequence[Any] | Any, *, chunk_size: int | None = None) -> None:
         if isinstance(arrays, np.ndarray) or _has_rows(arrays):
             arrays = [arrays]
         self.arrays = [array if _has_rows(array) else np.asarray(array) for array in arrays]
@@ -72,8 +80,6 @@ class ChunkedRows:
         self.shape = (int(self._starts[-1]), int(self.arrays[0].shape[1]))
         self.bounds = np.array(self._bounds(chunk_size), dtype=np.int64)
 
-    ndim = 2
-
     def __len__(self):
         return self.shape[0]
 
@@ -84,48 +90,77 @@ class ChunkedRows:
         )
 
     @property
-    def n_chunks(self):
+    def n_chunks(self) -> int:
         """Number of chunks."""
         return len(self.bounds) - 1
 
     @property
-    def is_read(self):
+    def is_read(self) -> bool:
         """Whether to get a chunk takes reading, because not all arrays are in memory."""
         return not all(_is_ready(array, self.dtype) for array in self.arrays)
 
     def __getitem__(self, rows):
         """The rows of a slice, a mask or an array of numbers, in memory."""
-        if isinstance(rows, slice):
-            start, stop, step = rows.indices(self.shape[0])
-            if step == 1:
-                return self._between(start, max(start, stop))
-            rows = np.arange(start, stop, step)
-        rows = np.asarray(rows)
-        if rows.dtype == bool:
-            rows = np.flatnonzero(rows)
-        rows = np.where(rows < 0, rows + self.shape[0], rows)
-        if rows.size and not (rows.min() >= 0 and rows.max() < self.shape[0]):
-            raise IndexError(f"A row number is out of range for {self.shape[0]} rows.")
+        if isinstance(rows, tuple):  # as scikit-learn asks for rows in cross-validation
+            rows, *columns = rows
+            if columns != [...]:
+                raise IndexError("ChunkedRows has rows only: index them, and columns of the result.")
+        if isinstance(rows, slice) and rows.indices(self.shape[0])[2] == 1:
+            start, stop, _ = rows.indices(self.shape[0])
+            return self._between(start, max(start, stop))
+        rows = row_numbers(rows, self.shape[0])
         chunks = np.searchsorted(self.bounds, rows, side="right") - 1
         out = np.empty((*rows.shape, self.shape[1]), dtype=self.dtype)
         for number in np.unique(chunks):
             here = chunks == number
             out[here] = self.read(number)[rows[here] - self.bounds[number]]
+            self.let_go(number)
         return out
 
-    def read(self, number):
-        """A chunk, as a C-contiguous array; of an array in memory without a copy."""
-        return self._between(*self.bounds[number : number + 2])
+    def read(self, number: int) -> NDArray[Any]:
+        """A chunk, of what is mapped or in memory without a copy.
+
+        Parameters
+        ----------
+        number : int
+
+        Returns
+        -------
+        X : ndarray of shape (n_rows, n_features), C-contiguous
+        """
+        X = self._between(*self.bounds[number : number + 2])
+        if _is_mapped(X):
+            _touch(X)
+        return X
+
+    def let_go(self, number: int) -> None:
+        """Give the pages of a chunk of a memory map back, which count as memory of this process.
+
+        Parameters
+        ----------
+        number : int
+        """
+        start, stop = self.bounds[number : number + 2]
+        for array, rows in self._pieces(start, stop):
+            give_back(array, rows)
 
     def _between(self, start, stop):
+        parts = [
+            np.ascontiguousarray(array[rows], dtype=self.dtype)
+            for array, rows in self._pieces(start, stop)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([np.empty((0, self.shape[1]), self.dtype), *parts])
+
+    def _pieces(self, start, stop):
+        """The arrays that hold some rows, and slices of them."""
         first = np.searchsorted(self._starts, start, side="right") - 1
-        parts = []
-        for array, offset in zip(self.arrays[first:], self._starts[first:-1], strict=True):
-            if offset >= stop and parts:
-                break
-            rows = slice(int(max(start - offset, 0)), int(max(stop - offset, 0)))
-            parts.append(_read(array, rows, self.dtype))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        for array, offset in zip(self.arrays[first:], self._starts[first:], strict=False):
+            if offset >= stop:
+                return
+            if array.shape[0]:
+                yield array, slice(int(max(start - offset, 0)), int(stop - offset))
 
     def _bounds(self, chunk_size):
         row_bytes = max(1, self.shape[1] * self.dtype.itemsize)
@@ -148,6 +183,21 @@ class ChunkedRows:
             bounds += [start + min(row + each, n_rows) for row in range(0, n_rows, each)]
             joined = n_rows if is_small else 0
         return bounds
+
+
+def row_numbers(index, n_rows):
+    """The numbers of the rows that an index of NumPy means."""
+    if isinstance(index, slice):
+        return np.arange(*index.indices(n_rows))
+    index = np.asarray(index)
+    if index.dtype == bool:
+        if index.shape != (n_rows,):
+            raise IndexError(f"A mask must have shape ({n_rows},); got {index.shape}.")
+        return np.flatnonzero(index)
+    index = np.where(index < 0, index + n_rows, index)
+    if index.size and not (index.min() >= 0 and index.max() < n_rows):
+        raise IndexError(f"A row number is out of range for {n_rows} rows.")
+    return index
 
 
 def in_chunks(X):
@@ -191,7 +241,7 @@ def _check(array, name, first):
 
 
 def _is_ready(array, dtype):
-    """Whether chunks of it are views."""
+    """Whether it is in memory, and chunks of it are views."""
     return (
         isinstance(array, np.ndarray)
         and not isinstance(array, np.memmap)
@@ -200,19 +250,28 @@ def _is_ready(array, dtype):
     )
 
 
-def _read(array, rows, dtype):
-    if not isinstance(array, np.memmap):
-        return np.ascontiguousarray(array[rows], dtype=dtype)
-    block = np.array(array[rows], dtype=dtype, order="C", subok=False)
-    _let_go(array)
-    return block
+def _is_mapped(X):
+    return isinstance(X, np.memmap) or isinstance(X.base, np.memmap)
 
 
-def _let_go(array):
-    """Give the pages of a memory map back, which else count as memory of this process.
+def _touch(X):
+    """Have the pages of a memory map read."""
+    if X.size:
+        X.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE].max()
+
+
+def give_back(array, rows):
+    """Give the pages of some rows of a memory map back, and do nothing for other arrays.
 
     They stay in the cache of the system. What a private map ("c") was written is in its pages only.
     """
     pages = getattr(array, "_mmap", None)
-    if pages is not None and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
+    if not isinstance(array, np.memmap) or pages is None or array.mode == "c":
+        return
+    rows = array[rows]
+    if not rows.size or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    first, last = np.lib.array_utils.byte_bounds(rows)
+    start = first - np.frombuffer(pages, dtype=np.uint8).ctypes.data
+    start, stop = start - start % mmap.PAGESIZE, start + last - first
+    pages.madvise(mmap.MADV_DONTNEED, start, stop - start)
