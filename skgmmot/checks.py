@@ -314,13 +314,17 @@ def weights_and_unit(sample_weight, X):
     if not weight.any():
         raise ValueError("sample_weight: at least one weight must be positive.")
     exponent = exponent_of(weight.max())
-    return np.ldexp(weight, -exponent) if exponent else weight, exponent
+    if not exponent:
+        return weight, 0
+    return np.ldexp(weight, -exponent), exponent
 
 
 def exponent_of(largest):
     """The exponent of the unit of weights, by the largest of them."""
     exponent = int(np.frexp(largest)[1])
-    return 0 if abs(exponent) <= _ORDINARY_EXPONENT else exponent
+    if abs(exponent) <= _ORDINARY_EXPONENT:
+        return 0
+    return exponent
 
 
 def counted(total, exponent):
