@@ -10,15 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
-from ..checks import EM_CONSTRAINTS, Interval, checked_weights
+from ..checks import EM_CONSTRAINTS, Interval
 from ..em.adjoints import FitRecord
 from ..em.fit import complaints_of
 from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, FloatArray, InitParams, RandomState
 from ..samples import samples_of
+from ..samples.dask_chunks import DaskRows
 from .callbacks import CallbackSupportMixin
+from .dask_input import warn_of_small_chunks
 from .derivatives import DifferentiableFit
 from .em_options import em_map_of, fit_by_em, stopping_of
+from .input_rows import row_weights
 from .manners import PackageManners
 from .prediction import MixtureDensity
 from .sklearn_exchange import SklearnExchange
@@ -323,8 +326,9 @@ class DifferentiableGaussianMixture(
 
     def _fit_with_valid_options(self, X, sample_weight):
         X = self._validate_X(X, reset=True, ensure_min_samples=2)
-        if sample_weight is not None:
-            sample_weight = checked_weights(sample_weight, X)
+        if isinstance(X, DaskRows):
+            warn_of_small_chunks(X, self.n_components, self.covariance_type)
+        sample_weight, _ = row_weights(sample_weight, X)
         em_map = em_map_of(self, samples_of(X, sample_weight, effective_n_threads(self.n_jobs)))
         last, last_bound = None, -np.inf
         if self.warm_start and hasattr(self, "weights_"):
