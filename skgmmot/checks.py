@@ -1,6 +1,5 @@
 """Reads input: whatever a user hands over becomes checked arrays, or an error names the cure."""
 
-from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -44,15 +43,6 @@ EM_CONSTRAINTS = {
     "verbose_interval": [Interval(Integral, 1, None, closed="left")],
     "n_jobs": N_JOBS,
 }
-
-
-@contextmanager
-def naming(argument):
-    """Say in an error which argument it is of."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{argument}: {error}") from error
 
 
 def as_real(values, name, dtype=np.float64) -> np.ndarray:

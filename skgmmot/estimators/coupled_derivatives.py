@@ -11,6 +11,7 @@ from ..coupling.objective import mixtures_of
 from ..coupling.optimum_gradients import data_cotangents
 from ..parameters import CotangentLike, FloatArray
 from ..samples.chunks import RecordedCotangent
+from .input_rows import in_parts
 from .state import warn_of
 
 _MODES = ("implicit", "one_step")
@@ -97,7 +98,7 @@ class DifferentiableCoupledFit:
                 f"covariance_type was changed to {self.covariance_type!r} after a fit with "
                 f"{fitted_type!r}. Fit again, with warm_start=False, or set it back."
             )
-        arrays = {"X_source": X_source, "X_target": X_target}
+        arrays = {"X_source": in_parts(X_source), "X_target": in_parts(X_target)}
         weights = {
             "sample_weight_source": sample_weight_source,
             "sample_weight_target": sample_weight_target,

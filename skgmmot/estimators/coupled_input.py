@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from ..checks import checked_weights, naming
 from ..numerics.threads import effective_n_threads
+from ..samples.dask_chunks import DaskRows
 from .coupled_starts import PAIR_DOMAINS, Cloud, rows_of
+from .dask_input import warn_of_small_chunks
 from .domains import part_of, two_domains
-from .input_rows import checked_rows
+from .input_rows import checked_rows, naming, row_weights, stacked
 
 
 class CoupledInput:
@@ -15,7 +16,7 @@ class CoupledInput:
     def _fit_rows(self, X, y, sample_domain, sample_weight):
         X = checked_rows(self, X, reset=True, ensure_min_samples=2, or_chunks=True)
         domains, is_source = two_domains(sample_domain, y, X)
-        weight = None if sample_weight is None else checked_weights(sample_weight, X)
+        weight, _ = row_weights(sample_weight, X)
         clouds = []
         for rows, label in zip((is_source, ~is_source), domains, strict=True):
             part, own = part_of(X, weight, rows)
@@ -23,10 +24,14 @@ class CoupledInput:
                 raise ValueError(
                     f"sample_weight: at least one weight of the domain {label!r} must be positive."
                 )
-            own = None if own is None else checked_weights(own, part)  # in a unit of their own
-            clouds.append(self._cloud(part, own, n_rows=np.count_nonzero(rows)))
-        domain = np.where(is_source, *domains)
-        return self._fit_clouds(clouds, domains, lambda: (X, domain, weight))
+            own, _ = row_weights(own, part)  # in a unit of their own
+            clouds.append(self._cloud(part, own, n_rows=int(np.count_nonzero(rows))))
+        self._warn_of_chunks(X)
+
+        def data():
+            return stacked([X]), np.where(is_source, *domains), weight
+
+        return self._fit_clouds(clouds, domains, data)
 
     def _fit_arrays(self, arrays, weights):
         shapes = [np.shape(array) for array in arrays.values()]
@@ -43,6 +48,7 @@ class CoupledInput:
         if in_memory and len({X.dtype for X in checked.values()}) > 1:
             checked = {name: np.asarray(X, dtype=np.float64) for name, X in checked.items()}
         clouds = self._checked_clouds(checked, weights)
+        self._warn_of_chunks(*checked.values())
         return self._fit_clouds(clouds, PAIR_DOMAINS, lambda: rows_of(clouds), as_pair=True)
 
     def _checked_array(self, X, name, *, reset=False):
@@ -58,15 +64,20 @@ class CoupledInput:
         for (name, X), (name_of_weight, weight) in zip(
             checked.items(), weights.items(), strict=True
         ):
-            if weight is not None:
-                with naming(name_of_weight):
-                    weight = checked_weights(weight, X)
+            with naming(name_of_weight):
+                weight, _ = row_weights(weight, X)
             cloud = self._cloud(X, weight)
             if not cloud.samples.in_memory:
                 with naming(name):
                     cloud.samples.summary()
             clouds.append(cloud)
         return clouds
+
+    def _warn_of_chunks(self, *parts):
+        n_components = int(np.max(self.n_components))
+        for X in parts:
+            if isinstance(X, DaskRows):
+                warn_of_small_chunks(X, n_components, self.covariance_type)
 
     def _cloud(self, X, weight, n_rows=None):
         return Cloud(X, weight, effective_n_threads(self.n_jobs), n_rows)

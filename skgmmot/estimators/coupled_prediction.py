@@ -1,5 +1,6 @@
 """What two coupled mixtures can do once they are fitted: move, label and score samples."""
 
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -7,12 +8,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_real, checked_weights, counted
+from ..checks import counted
 from ..em.densities import completed_log_density, log_density
 from ..parameters import FloatArray
 from ..results.transport_result import transport_between
+from ..samples.dask_chunks import DaskRows
 from .domains import part_of, rows_of_source, two_domains
-from .input_rows import answers_by_domain, checked_rows
+from .input_rows import answers_by_domain, checked_rows, row_counts, row_weights
 from .state import warn_of
 
 _SIDES = ("source", "target")
@@ -27,11 +29,11 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
     """
 
     def _checked(self, X, sample_domain, *, name="sample_domain", unlabelled_are_source=False):
-        """Checked data and which rows are of the source."""
+        """Checked data and which rows are of the source: a bool for each, or one for all."""
         check_is_fitted(self)
         X = checked_rows(self, X, or_chunks=True)
         if sample_domain is None:
-            return X, np.full(len(X), unlabelled_are_source)
+            return X, np.bool_(unlabelled_are_source)
         return X, rows_of_source(sample_domain, X, self.domains_, name)
 
     def _by_domain(self, X, sample_domain, question, shape=(), dtype=None):
@@ -40,7 +42,10 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         An array of a dtype (None: that of ``X``), with a row of a ``shape`` for each.
         """
         X, is_source = self._checked(X, sample_domain)
-        questions = [partial(question, mixture=mixture) for mixture in self._mixtures]
+        mixtures = self._mixtures
+        if isinstance(X, DaskRows):  # of which several are asked about at once
+            mixtures = [copy(mixture).set_params(n_jobs=1) for mixture in mixtures]
+        questions = [partial(question, mixture=mixture) for mixture in mixtures]
         return answers_by_domain(X, is_source, questions, shape, dtype or X.dtype)
 
     @property
@@ -210,8 +215,8 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             X, is_source = self._checked(X, sample_domain)
         weight = None
         if sample_weight is not None:
-            checked_weights(sample_weight, X)
-            weight = as_real(sample_weight, "sample_weight")  # as counts
+            row_weights(sample_weight, X)
+            weight = row_counts(sample_weight, X)
         return [
             mixture._log_likelihood(*part_of(X, weight, rows), density=density)
             for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True)

@@ -12,8 +12,8 @@ from ..coupling.objective import starting_state
 from ..coupling.sweeps import maximize
 from ..families.covariances import CollapsedComponentError
 from ..samples import samples_of
-from ..samples.rows import ChunkedRows
 from .em_options import em_map_of, fit_by_em
+from .input_rows import stacked
 from .mixture import DifferentiableGaussianMixture
 
 # The labels of source and target after `fit_pair`: skada's.
@@ -123,13 +123,12 @@ def starting_pairs(clouds, n_components, options, seed, *, frozen, coupled, star
 
 
 def pooled(clouds):
-    """One cloud of the rows of both, in chunks if those of one are."""
-    X, weight = [cloud.X for cloud in clouds], None
+    """One cloud of the rows of both."""
+    weight = None
     if any(cloud.weight is not None for cloud in clouds):
         parts = (np.ones(len(c.X)) if c.weight is None else c.weight for c in clouds)
         weight = np.concatenate(list(parts))
-    in_memory = all(isinstance(own, np.ndarray) for own in X)
-    return Cloud(np.concatenate(X) if in_memory else ChunkedRows(X), weight, clouds[0].n_threads)
+    return Cloud(stacked([cloud.X for cloud in clouds]), weight, clouds[0].n_threads)
 
 
 def rows_of(clouds):

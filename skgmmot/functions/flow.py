@@ -31,6 +31,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from ..checks import RANDOM_STATE, Interval, checked_regularization
+from ..estimators.input_rows import in_parts
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..estimators.state import warn_of
 from ..families import family_of
@@ -43,7 +44,8 @@ from ..parameters import (
     RandomState,
 )
 from ..reprs import count, html_repr, short_repr
-from ..samples.rows import ChunkedRows, in_chunks
+from ..samples.dask_chunks import DaskRows
+from ..samples.rows import ChunkedRows
 from .descents import adam, gradient_descent
 from .flow_fits import FlowFits
 from .flow_targets import GivenTargets, SampledTarget, batch_of, loss_of, size_of_batch
@@ -317,8 +319,8 @@ def mixture_flow(
 
 def _sampled_target(Y, estimator, X, fraction, follows):
     """The samples that a flow goes to, checked, and who fits them."""
-    Y = in_chunks(Y)
-    if not isinstance(Y, ChunkedRows):
+    Y = in_parts(Y)
+    if not isinstance(Y, (ChunkedRows, DaskRows)):
         Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples")
     if Y.shape[1] != X.shape[1]:
         raise ValueError(

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from sklearn.utils.random import sample_without_replacement
 
-from ..checks import as_parameters, checked_mixtures, naming
+from ..checks import as_parameters, checked_mixtures
+from ..estimators.input_rows import naming
 from ..parameters import MixtureParameters, in_dtype
 from ..results.transport_result import transport_between
 

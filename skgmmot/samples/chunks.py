@@ -169,15 +169,11 @@ class ChunkedSamples:
         """`Samples.summary`."""
         return tree_sum(self._summaries, added)
 
-    @cached_property
-    def _weighty(self):
-        """The chunks that have weight: there is no need to read the others again."""
-        numbers = [number for number, own in enumerate(self._summaries) if own is not None]
-        return self._chunks if len(numbers) == len(self._chunks) else self._chunks.part(numbers)
-
     def total(self, question):
-        """`Samples.total`."""
-        return self._weighty.total(partial(of_active, question))
+        """`Samples.total`; of chunks that the first look has found without weight none is read."""
+        known = vars(self).get("_summaries", [True] * len(self._chunks))
+        numbers = [number for number, own in enumerate(known) if own is not None]
+        return self._chunks.part(numbers).total(partial(of_active, question))
 
     def statistics(self, logits, *, origin=None):
         """`Samples.statistics`."""

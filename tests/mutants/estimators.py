@@ -198,8 +198,8 @@ MUTANTS = {
         ),
         (
             "rows of both are loaded",
-            "if in_memory else ChunkedRows(X)",
-            "if True else ChunkedRows(X)",
+            "Cloud(stacked([cloud.X for cloud in clouds]), weight,",
+            "Cloud(np.concatenate([cloud.X[:] for cloud in clouds]), weight,",
             "estimators/test_coupled_chunks.py -k callbacks",
         ),
         (
@@ -232,8 +232,8 @@ MUTANTS = {
     "estimators/input_rows.py": [
         (
             "every row is of the source",
-            "ask(chunk.X, chunk.weight > 0)",
-            "ask(chunk.X, chunk.weight >= 0)",
+            "ask(chunk.weight > 0, chunk.X)",
+            "ask(chunk.weight >= 0, chunk.X)",
             "estimators/test_coupled_chunks.py -k answers",
         ),
         (
@@ -284,7 +284,7 @@ MUTANTS = {
         ),
         (
             "unknown labels pass",
-            "if not (is_source | is_target).all():",
+            "if not is_known.all():",
             "if False:",
             "estimators/test_domains.py",
         ),

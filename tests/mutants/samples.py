@@ -188,8 +188,8 @@ MUTANTS = {
         ),
         (
             "chunks without weight read in each pass",
-            "self._chunks if len(numbers) == len(self._chunks) else self._chunks.part(numbers)",
-            "self._chunks",
+            "self._chunks.part(numbers).total(",
+            "self._chunks.total(",
             "estimators/test_coupled_chunks.py -k not_read",
         ),
         (
