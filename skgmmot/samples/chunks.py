@@ -230,9 +230,13 @@ class ChunkedSamples:
 
     def groups(self, n_groups):
         """`Samples.groups`: of whole chunks that follow each other."""
-        cuts = np.arange(n_groups + 1) * len(self._chunks) // n_groups
-        numbers = [range(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
-        return [ChunkedSamples(self._chunks.part(own)) for own in numbers if len(own)]
+        heavy = [number for number, own in enumerate(self._summaries) if own is not None]
+        groups = []
+        for numbers in np.array_split(heavy, min(n_groups, len(heavy))):
+            group = ChunkedSamples(self._chunks.part(numbers))
+            group._summaries = [self._summaries[number] for number in numbers]  # no second look
+            groups.append(group)
+        return groups
 
 
 class RecordedCotangent:
