@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..checks import exponent_of
 from ..numerics.threads import effective_n_threads
 from ..samples.dask_chunks import DaskRows
 from .coupled_starts import PAIR_DOMAINS, Cloud, rows_of
@@ -20,11 +21,15 @@ class CoupledInput:
         clouds = []
         for rows, label in zip((is_source, ~is_source), domains, strict=True):
             part, own = part_of(X, weight, rows)
-            if own is not None and not own.any():
-                raise ValueError(
-                    f"sample_weight: at least one weight of the domain {label!r} must be positive."
-                )
-            own, _ = row_weights(own, part)  # in a unit of their own
+            if own is not None:
+                largest = float(own.max())
+                if not largest > 0:
+                    raise ValueError(
+                        f"sample_weight: at least one weight of the domain {label!r} must be "
+                        "positive."
+                    )
+                exponent = exponent_of(largest)  # of a unit of their own
+                own = np.ldexp(own, -exponent) if exponent else own
             clouds.append(self._cloud(part, own, n_rows=int(np.count_nonzero(rows))))
         self._warn_of_chunks(X)
 

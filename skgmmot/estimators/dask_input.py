@@ -162,9 +162,18 @@ def _refuse_kind(array, name):
 
 
 def _extremes(weight):
-    import dask
+    """The lowest and the highest, by one task for each block.
 
-    return (float(value) for value in dask.compute(weight.min(), weight.max()))
+    With two of them Dask would not fuse what makes the block into either, and a cluster would be
+    told of the same key twice: as a task of its own, and as one that is fused, in a fit.
+    """
+    chunks = ((2,) * weight.numblocks[0],)
+    of_blocks = weight.map_blocks(_extremes_of, chunks=chunks, meta=np.empty(0)).compute()
+    return float(of_blocks[::2].min()), float(of_blocks[1::2].max())
+
+
+def _extremes_of(block):
+    return np.array([block.min(initial=np.inf), block.max(initial=-np.inf)])
 
 
 def _warn_of_performance(message):

@@ -71,9 +71,8 @@ def part_of(X, weight, rows):
         return X, weight
     if isinstance(X, np.ndarray):
         return X[rows], None if weight is None else weight[rows]
-    if isinstance(X, DaskRows):
-        rows = X.aligned(rows)
-    return X, rows.astype(np.float64) if weight is None else np.where(rows, weight, 0.0)
+    part = rows.astype(np.float64) if weight is None else np.where(rows, weight, 0.0)
+    return X, X.aligned(part) if isinstance(X, DaskRows) else part
 
 
 def _checked(labels, X, name):

@@ -8,16 +8,15 @@ whoever computes them.
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property, partial, reduce
-from operator import add, methodcaller
+from functools import cached_property, partial
+from operator import methodcaller
 
 import numpy as np
 
 from .cpu import CpuSamples
 from .idle import RowOrder, within
 from .rows import give_back, row_numbers
-
-FAN = 8  # terms that are added up at a time
+from .sums import added, tree_sum
 
 
 class Chunk:
@@ -234,9 +233,13 @@ class ChunkedSamples:
 
     def groups(self, n_groups):
         """`Samples.groups`: of whole chunks that follow each other."""
-        cuts = np.arange(n_groups + 1) * len(self._chunks) // n_groups
-        numbers = [range(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
-        return [ChunkedSamples(self._chunks.part(own)) for own in numbers if len(own)]
+        heavy = [number for number, own in enumerate(self._summaries) if own is not None]
+        groups = []
+        for numbers in np.array_split(heavy, min(n_groups, len(heavy))):
+            group = ChunkedSamples(self._chunks.part(numbers))
+            group._summaries = [self._summaries[number] for number in numbers]  # no second look
+            groups.append(group)
+        return groups
 
 
 class RecordedCotangent:
@@ -337,35 +340,7 @@ def refuse_nonfinite(X, first, name="X"):
         )
 
 
-# Sums
-
-
-def added(terms):
-    """The sum of those that are not None, in order; None if there are no others."""
-    terms = [term for term in terms if term is not None]
-    return reduce(add, terms) if terms else None
-
-
-def tree_sum(terms, add_up):
-    """The sum of terms, ``FAN`` of them at a time, in a tree that their number alone determines.
-
-    ``add_up`` takes a list. No more than so many sums of each level wait at a time.
-    """
-    levels = []
-    for term in terms:
-        for level in levels:
-            level.append(term)
-            if len(level) < FAN:
-                break
-            term = add_up(level)
-            level.clear()
-        else:
-            levels.append([term])
-    rest = []
-    for level in levels:
-        if level or rest:
-            rest = [add_up([*level, *rest])]
-    return rest[0]
+# Errors
 
 
 @contextmanager

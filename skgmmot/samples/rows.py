@@ -104,9 +104,7 @@ class ChunkedRows:
         if isinstance(rows, tuple):  # as scikit-learn asks for rows in cross-validation
             rows, *columns = rows
             if columns != [...]:
-                raise IndexError(
-                    "ChunkedRows has rows only: index them, and columns of the result."
-                )
+                raise IndexError("ChunkedRows: only rows are indexed; take columns of the result.")
         if isinstance(rows, slice) and rows.indices(self.shape[0])[2] == 1:
             start, stop, _ = rows.indices(self.shape[0])
             return self._between(start, max(start, stop))

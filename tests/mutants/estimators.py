@@ -224,7 +224,7 @@ MUTANTS = {
         ),
         (
             "rows of the other domain counted",
-            "n_rows=np.count_nonzero(rows)",
+            "n_rows=int(np.count_nonzero(rows))",
             "n_rows=None",
             "estimators/test_coupled_chunks.py -k cure",
         ),

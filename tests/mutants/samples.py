@@ -163,12 +163,6 @@ MUTANTS = {
             "samples/test_chunks.py -k finite",
         ),
         (
-            "a tree that follows who comes first",
-            "rest = [add_up([*level, *rest])]",
-            "rest = [add_up(level)]",
-            "samples/test_chunks.py -k tree",
-        ),
-        (
             "units of weights counted twice",
             "chunk.order._replace(exponent=0)",
             "chunk.order",
@@ -197,6 +191,14 @@ MUTANTS = {
             "whole=question is not picked",
             "whole=True",
             "functions/test_flow_chunks.py -k memory_map",
+        ),
+    ],
+    "samples/sums.py": [
+        (
+            "a tree that follows who comes first",
+            "rest = [add_up([*level, *rest])]",
+            "rest = [add_up(level)]",
+            "samples/test_chunks.py -k tree",
         ),
     ],
     "samples/rows.py": [
