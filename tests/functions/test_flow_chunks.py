@@ -74,6 +74,18 @@ def test_rows_of_a_batch_are_any_and_each_once(block, monkeypatch):
     np.testing.assert_allclose(pairs, 4000 * (6 * 5) / (20 * 19), atol=5 * 17)
 
 
+@pytest.mark.parametrize("fraction", [0.1, 1.0])
+def test_samples_may_be_held_by_dask(fraction):
+    da = pytest.importorskip("dask.array")
+    X, Y = clouds()
+    held = da.from_array(Y, chunks=(77, D)).map_blocks(np.copy)
+    options = {"target_batch_fraction": fraction}
+    assert_same(flow(X, held, **options), flow(X, Y, **options))
+    Y[321, 1] = np.nan
+    with pytest.raises(ValueError, match=r"target_samples: X contains NaN .* first in row 321\."):
+        flow(X, da.from_array(Y, chunks=(77, D)))
+
+
 def test_rows_are_drawn_of_more_than_have_numbers_in_memory():
     rng = np.random.RandomState(0)
     rows = flow_targets.ordered_batch_of(10**10, 1000, rng)
