@@ -115,6 +115,8 @@ class OnlineFit:
         begins = not (hasattr(self, "weights_") or hasattr(self, "_collected"))
         X = self._validate_X(X, reset=begins)
         if sample_weight is not None:
+            if not np.any(sample_weight):
+                raise ValueError("sample_weight: no row of this batch has weight. Skip the batch.")
             sample_weight = np.ldexp(*weights_and_unit(sample_weight, X))
             X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
         n_seen = getattr(self, "n_samples_seen_", 0) + len(X)
