@@ -123,7 +123,8 @@ class OnlineFit:
         if not hasattr(self, "weights_"):
             X, sample_weight = self._with_collected(X, sample_weight)
             if len(X) < self._n_to_collect(X.shape[1]):
-                self._collected, self.n_samples_seen_, self.n_steps_ = (X, sample_weight), n_seen, 0
+                self._collected = X.copy(), sample_weight  # a stream may use its buffer again
+                self.n_samples_seen_, self.n_steps_ = n_seen, 0
                 return []
         if sample_weight is not None:
             sample_weight = checked_weights(sample_weight, X)

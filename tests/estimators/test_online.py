@@ -203,6 +203,14 @@ def test_collected_rows_keep_their_weights():
     assert abs(mixture.means_ - unweighted.means_).max() > 1e-2
 
 
+def test_collected_rows_are_copies():
+    buffer, weight = X[:100].copy(), WEIGHT[:100].copy()
+    mixture = mixture_of().partial_fit(buffer, sample_weight=weight)
+    buffer[:], weight[:] = 0.0, 1.0
+    mixture.partial_fit(X[100:200], sample_weight=WEIGHT[100:200])
+    assert_same(mixture, mixture_of().partial_fit(X[:200], sample_weight=WEIGHT[:200]))
+
+
 def test_collected_rows_initialize_as_a_fit_would():
     mixture = mixture_of(learning_offset=0.0).partial_fit(X[:300])
     start = mixture_of(max_iter=0).fit(X[:300])
