@@ -203,12 +203,17 @@ def test_collected_rows_keep_their_weights():
     assert abs(mixture.means_ - unweighted.means_).max() > 1e-2
 
 
-def test_collected_rows_are_copies():
-    buffer, weight = X[:100].copy(), WEIGHT[:100].copy()
-    mixture = mixture_of().partial_fit(buffer, sample_weight=weight)
-    buffer[:], weight[:] = 0.0, 1.0
-    mixture.partial_fit(X[100:200], sample_weight=WEIGHT[100:200])
-    assert_same(mixture, mixture_of().partial_fit(X[:200], sample_weight=WEIGHT[:200]))
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+def test_collected_rows_are_copies(weight):
+    """A stream may use its buffers again."""
+    buffer, own = X[:100].copy(), None if weight is None else weight[:100].copy()
+    mixture = mixture_of().partial_fit(buffer, sample_weight=own)
+    buffer[:] = 0.0
+    if own is not None:
+        own[:] = 1.0
+    mixture.partial_fit(X[100:200], None, None if weight is None else weight[100:200])
+    expected = mixture_of().partial_fit(X[:200], None, None if weight is None else weight[:200])
+    assert_same(mixture, expected)
 
 
 def test_collected_rows_initialize_as_a_fit_would():
