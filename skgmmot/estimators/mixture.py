@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from ..checks import EM_CONSTRAINTS, Interval, checked_weights
 from ..em.adjoints import FitRecord
 from ..em.fit import complaints_of
+from ..em.online import CentredStatistics
 from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, FloatArray, InitParams, RandomState
 from ..samples import samples_of
@@ -20,6 +21,7 @@ from .callbacks import CallbackSupportMixin
 from .derivatives import DifferentiableFit
 from .em_options import em_map_of, fit_by_em, stopping_of
 from .manners import PackageManners
+from .online import OnlineFit
 from .prediction import MixtureDensity
 from .sklearn_exchange import SklearnExchange
 from .state import forget_fit, keeping_last_fit, warn_of
@@ -28,6 +30,7 @@ from .state import forget_fit, keeping_last_fit, warn_of
 class DifferentiableGaussianMixture(
     PackageManners,
     CallbackSupportMixin,
+    OnlineFit,
     DifferentiableFit,
     SklearnExchange,
     MixtureDensity,
@@ -98,6 +101,12 @@ class DifferentiableGaussianMixture(
         another maximum.
     anderson_depth : int, default=10
         Number of steps that ``anderson`` looks back on.
+    learning_decay : float, default=0.7
+        How fast batches come to count less in `partial_fit`, as in scikit-learn's
+        LatentDirichletAllocation: batch t counts (t + ``learning_offset``)^(-``learning_decay``).
+        More than 0.5 and at most 1. More averages longer, less forgets the start faster.
+    learning_offset : float, default=10.0
+        Zero or more; a large one lets the first batches count less.
     random_state : int, RandomState instance or None, default=None
         Seeds the initialization and `sample`.
     warm_start : bool, default=False
@@ -125,9 +134,9 @@ class DifferentiableGaussianMixture(
     parameters_ : MixtureParameters
         The three parts together.
     converged_ : bool
-        Whether both ``tol`` and ``residual_tol`` were met.
+        Whether both ``tol`` and ``residual_tol`` were met. False after `partial_fit`.
     n_iter_ : int
-        Number of EM steps of the best restart.
+        Number of EM steps of the best restart; after `partial_fit` ``n_steps_``.
     n_evaluations_ : int
         Number of its passes over the data: steps, and with ``acceleration`` also moves that
         were refused and products with the derivative of a step. (An E-step counts once,
@@ -142,6 +151,11 @@ class DifferentiableGaussianMixture(
         ``e_step="sinkhorn"``.
     residual_ : float
         Scaled size of F(θ) - θ at the fitted parameters, F being an EM step.
+    n_samples_seen_ : int
+        Number of rows of positive weight of `fit`, and of all calls of `partial_fit` since.
+    n_steps_ : int
+        Number of steps of `partial_fit`. Beside this and the parameters it leaves those of the
+        attributes above that speak of it, and nothing of an earlier fit.
     n_features_in_ : int
         Number of features of ``X``.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -194,6 +208,8 @@ class DifferentiableGaussianMixture(
     lower_bounds_: list[float]
     marginal_error_: float
     residual_: float
+    n_samples_seen_: int
+    n_steps_: int
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
 
@@ -203,14 +219,17 @@ class DifferentiableGaussianMixture(
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
         "acceleration": [StrOptions({"auto", "anderson", "lbfgs", "newton"}), None],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
+        "learning_decay": [Interval(Real, 0.5, 1, closed="right")],
+        "learning_offset": [Interval(Real, 0, None, closed="left")],
         "keep_path": ["boolean"],
     }
     _of_fit = (
         "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
         "converged_", "n_iter_", "n_evaluations_", "lower_bound_", "lower_bounds_",
-        "marginal_error_", "residual_", "_fitted_type", "_record",
+        "marginal_error_", "residual_", "n_samples_seen_", "n_steps_", "_fitted_type", "_record",
+        "_statistics", "_time", "_collected",
     )  # fmt: skip
-    _as_dict = {"_record": FitRecord}
+    _as_dict = {"_record": FitRecord, "_statistics": CentredStatistics}
 
     def __init__(
         self,
@@ -232,6 +251,8 @@ class DifferentiableGaussianMixture(
         e_step: Literal["softmax", "sinkhorn"] = "softmax",
         acceleration: Literal["auto", "anderson", "lbfgs", "newton"] | None = "auto",
         anderson_depth: int = 10,
+        learning_decay: float = 0.7,
+        learning_offset: float = 10.0,
         random_state: RandomState = None,
         warm_start: bool = False,
         keep_path: bool = True,
@@ -256,6 +277,8 @@ class DifferentiableGaussianMixture(
         self.e_step = e_step
         self.acceleration = acceleration
         self.anderson_depth = anderson_depth
+        self.learning_decay = learning_decay
+        self.learning_offset = learning_offset
         self.random_state = random_state
         self.warm_start = warm_start
         self.keep_path = keep_path
@@ -347,5 +370,6 @@ class DifferentiableGaussianMixture(
         self.lower_bound_ = best.lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.residual_ = result.residual
+        self.n_samples_seen_ = em_map.samples.shape[0]
         if result.last.balance is not None:
             self.marginal_error_ = result.last.balance.error

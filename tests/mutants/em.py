@@ -405,6 +405,80 @@ MUTANTS = {
             "estimators/test_mixture.py -k one_given_part",
         ),
     ],
+    "em/online.py": [
+        (
+            "the rate without an offset",
+            "return (n_steps + offset) ** -decay",
+            "return n_steps**-decay",
+            "em/test_online.py -k learning_rate",
+        ),
+        (
+            "reg_covar among the statistics",
+            "return CentredStatistics(*_regularized(family, theta, -reg_covar))",
+            "return CentredStatistics(*theta)",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "reg_covar in the statistics of a batch",
+            "replace(em_map, reg_covar=0.0, fixed_weights=False)",
+            "replace(em_map, fixed_weights=False)",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "fixed weights for masses",
+            "replace(em_map, reg_covar=0.0, fixed_weights=False)",
+            "replace(em_map, reg_covar=0.0)",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "fixed weights move",
+            "weights = masses if weights is None else weights",
+            "weights = masses",
+            "em/test_online.py -k fixed",
+        ),
+        (
+            "nothing is forgotten",
+            "own, added = (1.0 - rate) * statistics.masses, rate * new.masses",
+            "own, added = statistics.masses, rate * new.masses",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "means from one side",
+            "column < 0.5, statistics.means",
+            "column < 1.5, statistics.means",
+            "em/test_online.py -k bit_by_bit",
+        ),
+        (
+            "no scatter between the parts",
+            "between = (1.0 - shares) * shares",
+            "between = 0.0 * shares",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "a shared scatter between the parts is that of each",
+            "between = own * shares / masses.sum()",
+            "pass",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "a shared scatter is weighed with a component's share",
+            "shares = _shares(own.sum(keepdims=True), added.sum(keepdims=True))",
+            "shares = shares[:1]",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "the share of a component that nobody has",
+            "where=added > LOST_SHARE)",
+            "where=added > -1.0)",
+            "em/test_online.py -k without_mass",
+        ),
+        (
+            "a mean over features taken for a sum",
+            " / family.multiplicity(vectors.shape[1])",
+            "",
+            "em/test_online.py -k all_rows_kept",
+        ),
+    ],
     "em/densities.py": [
         (
             "far rows by the way of the others",
