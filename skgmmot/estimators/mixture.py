@@ -114,7 +114,8 @@ class DifferentiableGaussianMixture(
         Number of steps between prints.
     n_jobs : int or None, default=None
         Number of threads. None: as many as scikit-learn's OpenMP code would use. The result
-        has the same bits for every number.
+        has the same bits for every number. Tasks of Dask take one thread each, since several of
+        them run at once.
 
     Attributes
     ----------
@@ -277,7 +278,9 @@ class DifferentiableGaussianMixture(
         ----------
         X : array-like of shape (n_samples, n_features)
             float32 and float64 are kept, anything else becomes float64. Memory maps and datasets
-            of h5py or zarr larger than 64 MiB are read in chunks, as `ChunkedRows` are.
+            of h5py or zarr larger than 64 MiB are read in chunks, as `ChunkedRows` are. Dask arrays
+            and data frames stay where they are, and what a method returns for each of their rows
+            is a lazy dask array with the same chunks.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights. A weight of two is a row given twice, of zero a row left out.
