@@ -313,10 +313,18 @@ def weights_and_unit(sample_weight, X):
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
         raise ValueError("sample_weight: at least one weight must be positive.")
-    exponent = int(np.frexp(weight.max())[1])
-    if abs(exponent) <= _ORDINARY_EXPONENT:
+    exponent = exponent_of(weight.max())
+    if not exponent:
         return weight, 0
     return np.ldexp(weight, -exponent), exponent
+
+
+def exponent_of(largest):
+    """The exponent of the unit of weights, by the largest of them."""
+    exponent = int(np.frexp(largest)[1])
+    if abs(exponent) <= _ORDINARY_EXPONENT:
+        return 0
+    return exponent
 
 
 def counted(total, exponent):

@@ -117,7 +117,7 @@ WARNING_ROOMS = {"bridges", "functions", "estimators", "checks"}
 WARNING_MODULES = {"skgmmot.kernels.compilation"}
 
 COVARIANCE_TYPES = {"full", "tied", "diag", "spherical"}
-NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib"}
+NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib", "dask", "distributed"}
 LONGEST_MODULE = 400
 
 
@@ -283,6 +283,8 @@ def test_module_is_short_and_free_of_assert(module):
         ("skgmmot.em.initialization", "from sklearn.cluster import DBSCAN", "the estimators"),
         ("skgmmot.em.initialization", "import sklearn", "belongs to the estimators"),
         ("skgmmot.transport.plans", "import ot", "inside the function"),
+        ("skgmmot.samples.dask_chunks", "import dask.array as da", "inside the function"),
+        ("skgmmot.samples.dask_chunks", "from distributed import x", "inside the function"),
         ("skgmmot.transport.plans", "from sklearn.exceptions import x", "to the estimators"),
         (
             "skgmmot.functions.distances",
@@ -428,7 +430,7 @@ def test_import_brings_no_optional_library_and_no_transport_solver():
     )
     loaded = set(done.stdout.split())
     assert "skgmmot" in loaded
-    assert not loaded & {"ot", "torch", "cupy", "jax", "matplotlib"}
+    assert not loaded & {"ot", "torch", "cupy", "jax", "matplotlib", "dask", "distributed"}
 
 
 def test_mutants_change_the_source_as_it_is():

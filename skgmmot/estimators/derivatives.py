@@ -5,15 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import as_cotangent, as_real, checked_tol, weights_and_unit
+from ..checks import as_cotangent, as_real, checked_tol
 from ..em.adjoints import ADJOINTS, FitCotangent, FitRecord
 from ..numerics.threads import effective_n_threads
 from ..parameters import CotangentLike, FloatArray, GradientMode, MixtureParameters
 from ..samples import samples_of
 from ..samples.chunks import RecordedCotangent
+from ..samples.dask_chunks import DaskRows
 from ..samples.idle import RowOrder, within
 from ..samples.rows import ChunkedRows, in_chunks
+from .dask_input import dask_aligned, is_dask
 from .em_options import em_map_of
+from .input_rows import in_parts, row_weights
 from .state import warn_of
 
 
@@ -66,7 +69,7 @@ class DifferentiableFit:
         Returns
         -------
         gradient : ndarray of shape (n_samples, n_features), of the dtype of ``X``
-            ``out`` if that is given.
+            ``out`` if that is given. A lazy dask array if ``X`` is held by Dask.
 
         Raises
         ------
@@ -101,6 +104,7 @@ class DifferentiableFit:
                [0.25, 0.  ],
                [0.25, 0.  ]])
         """
+        X = in_parts(X)
         if out is not None and tuple(np.shape(out)) != tuple(np.shape(X)):
             raise ValueError(f"out must have the shape of X, {np.shape(X)}; got {np.shape(out)}.")
         gradients, complaints = self._vjp(
@@ -206,12 +210,13 @@ class DifferentiableFit:
         >>> mixture.jvp(X, np.ones_like(X)).means.round(6)
         array([[1., 1.]])
         """
+        X = in_parts(X)
         adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight)
         shape = tuple(np.shape(X))
-        X_dot, weight_dot = _checked_direction(in_chunks(tangent), shape, "tangent"), None
+        X_dot, weight_dot = _checked_direction(tangent, X, shape, "tangent"), None
         if sample_weight_tangent is not None:
             weight_dot = _checked_direction(
-                sample_weight_tangent, shape[:1], "sample_weight_tangent"
+                sample_weight_tangent, X, shape[:1], "sample_weight_tangent"
             )
         data_dot = rows.inward(X_dot, weight_dot)
         tol = checked_tol(tol)
@@ -284,9 +289,7 @@ class DifferentiableFit:
                 )
             self._check_is_fitted()
             X = self._validate_X(X, reset=False)
-        weight, exponent = None, 0
-        if sample_weight is not None:
-            weight, exponent = weights_and_unit(sample_weight, X)
+        weight, exponent = row_weights(sample_weight, X)
         record = self._fit_record()
         ADJOINTS[mode].check(record, self.acceleration)
         temperature = record.temperature or self._last_temperature
@@ -331,7 +334,12 @@ class DifferentiableFit:
         return record if same else record._replace(end=self._theta, last=None)
 
 
-def _checked_direction(direction, shape, name):
+def _checked_direction(direction, X, shape, name):
+    if isinstance(X, DaskRows):
+        return dask_aligned(direction, X, shape, name)
+    if is_dask(direction):
+        raise ValueError(f"{name} is held by Dask, and X is not. Pass {name}.compute().")
+    direction = in_chunks(direction)
     in_memory = not isinstance(direction, ChunkedRows)
     if in_memory:
         direction = np.ascontiguousarray(as_real(direction, name))

@@ -10,16 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
-from ..checks import EM_CONSTRAINTS, Interval, checked_weights
+from ..checks import EM_CONSTRAINTS, Interval
 from ..em.adjoints import FitRecord
 from ..em.fit import complaints_of
 from ..em.online import CentredStatistics
 from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, FloatArray, InitParams, RandomState
 from ..samples import samples_of
+from ..samples.dask_chunks import DaskRows
 from .callbacks import CallbackSupportMixin
+from .dask_input import warn_of_small_chunks
 from .derivatives import DifferentiableFit
 from .em_options import em_map_of, fit_by_em, stopping_of
+from .input_rows import row_weights
 from .manners import PackageManners
 from .online import OnlineFit
 from .prediction import MixtureDensity
@@ -120,7 +123,8 @@ class DifferentiableGaussianMixture(
         Number of steps between prints.
     n_jobs : int or None, default=None
         Number of threads. None: as many as scikit-learn's OpenMP code would use. The result
-        has the same bits for every number.
+        has the same bits for every number. Tasks of Dask take one thread each, since several of
+        them run at once.
 
     Attributes
     ----------
@@ -297,7 +301,9 @@ class DifferentiableGaussianMixture(
         ----------
         X : array-like of shape (n_samples, n_features)
             float32 and float64 are kept, anything else becomes float64. Memory maps and datasets
-            of h5py or zarr larger than 64 MiB are read in chunks, as `ChunkedRows` are.
+            of h5py or zarr larger than 64 MiB are read in chunks, as `ChunkedRows` are. Dask arrays
+            and data frames stay where they are, and what a method returns for each of their rows
+            is a lazy dask array with the same chunks.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights. A weight of two is a row given twice, of zero a row left out.
@@ -346,8 +352,9 @@ class DifferentiableGaussianMixture(
 
     def _fit_with_valid_options(self, X, sample_weight):
         X = self._validate_X(X, reset=True, ensure_min_samples=2)
-        if sample_weight is not None:
-            sample_weight = checked_weights(sample_weight, X)
+        if isinstance(X, DaskRows):
+            warn_of_small_chunks(X, self.n_components, self.covariance_type)
+        sample_weight, _ = row_weights(sample_weight, X)
         em_map = em_map_of(self, samples_of(X, sample_weight, effective_n_threads(self.n_jobs)))
         last, last_bound = None, -np.inf
         if self.warm_start and hasattr(self, "weights_"):

@@ -8,15 +8,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_parameters, checked_temperatures, weights_and_unit
+from ..checks import as_parameters, checked_temperatures
 from ..em.densities import labels, log_density, responsibilities
 from ..em.em_map import EMMap
 from ..families import FAMILIES
-from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, FloatArray, MixtureLike, MixtureParameters
 from ..transport.bures import square_root_factors
 from .criteria import InformationCriteria, weighted_sums
-from .input_rows import answers_of, checked_rows, total_of
+from .input_rows import answers_of, checked_rows, n_threads_of, row_weights, total_of
 from .state import refuse_other_fit
 
 
@@ -151,16 +150,16 @@ class MixtureDensity(InformationCriteria):
         The dtype None is that of X.
         """
         theta, X = self._theta, self._validate_X(X, reset=False)
-        ask = partial(self._asked(question, theta, temperature), dtype=dtype or X.dtype)
+        ask = partial(self._asked(X, question, theta, temperature), dtype=dtype or X.dtype)
         return answers_of(X, ask, shape, dtype or X.dtype)
 
-    def _asked(self, question, theta, temperature):
+    def _asked(self, X, question, theta, temperature):
         return partial(
             _answer,
             question=question,
             theta=theta,
             temperature=temperature,
-            n_threads=effective_n_threads(self.n_jobs),
+            n_threads=n_threads_of(X, self.n_jobs),
         )
 
     @property
@@ -228,10 +227,8 @@ class MixtureDensity(InformationCriteria):
     def _log_likelihood(self, X, sample_weight, *, temperature=1.0, density=log_density):
         """Mean log-likelihood, the sum of the sample weights, and the exponent of its unit."""
         theta, X = self._theta, self._validate_X(X, reset=False)
-        weight, exponent = None, 0
-        if sample_weight is not None:
-            weight, exponent = weights_and_unit(sample_weight, X)
-        question = partial(weighted_sums, self._asked(density, theta, temperature))
+        weight, exponent = row_weights(sample_weight, X)
+        question = partial(weighted_sums, self._asked(X, density, theta, temperature))
         with np.errstate(over="ignore"):
             value, total = total_of(X, weight, exponent, question).tolist()
             return value / total, total, exponent

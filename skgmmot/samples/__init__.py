@@ -2,6 +2,7 @@
 
 from .chunks import ChunkedSamples, LocalChunks
 from .cpu import CpuSamples
+from .dask_chunks import DaskChunks, DaskRows
 from .rows import ChunkedRows
 
 
@@ -12,13 +13,15 @@ def samples_of(X, sample_weight=None, n_threads=1, exponent=0):
 
     Parameters
     ----------
-    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64; or ChunkedRows
+    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64; or ChunkedRows;
+        or DaskRows
     sample_weight : ndarray of shape (n_samples,), float64, not all zero; or None
+        Of DaskRows a dask array as well.
     n_threads : int, default=1
     exponent : int, default=0
         Of the unit of the weights.
     """
-    if isinstance(X, ChunkedRows):
+    if isinstance(X, (ChunkedRows, DaskRows)):
         return ChunkedSamples(chunks_of(X, sample_weight, exponent, n_threads))
     if sample_weight is not None and not sample_weight.all():
         X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
@@ -27,4 +30,5 @@ def samples_of(X, sample_weight=None, n_threads=1, exponent=0):
 
 def chunks_of(X, sample_weight=None, exponent=0, n_threads=1):
     """Who asks the chunks of data that are not in memory."""
-    return LocalChunks(X, sample_weight, exponent, n_threads)
+    runner = DaskChunks if isinstance(X, DaskRows) else LocalChunks
+    return runner(X, sample_weight, exponent, n_threads)

@@ -374,8 +374,13 @@ def naming_chunk(number, rows):
     try:
         yield
     except Exception as error:
-        error.add_note(f"This was in chunk {number}, rows {rows.start} to {rows.stop - 1}.")
+        name_chunk(error, number, rows)
         raise
+
+
+def name_chunk(error, number, rows):
+    """Say in one error which chunk it is of."""
+    error.add_note(f"This was in chunk {number}, rows {rows.start} to {rows.stop - 1}.")
 
 
 class _Now:

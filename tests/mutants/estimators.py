@@ -1,6 +1,44 @@
 """Mutants of the estimators."""
 
 MUTANTS = {
+    "estimators/dask_input.py": [
+        (
+            "unknown sizes pass",
+            "if np.isnan(np.concatenate([*array.chunks, [0.0]])).any():",
+            "if False:",
+            "estimators/test_dask_input.py -k cannot_be_used",
+        ),
+        (
+            "masks are dropped",
+            " or isinstance(array._meta, np.ma.MaskedArray)",
+            "",
+            "estimators/test_dask_input.py -k cannot_be_used",
+        ),
+        (
+            "negative weights pass",
+            "    if lowest < 0:",
+            "    if False:",
+            "estimators/test_dask_input.py -k weights_that_mean",
+        ),
+        (
+            "extreme weights keep their unit",
+            "np.ldexp(weight, -exponent) if exponent else weight, exponent",
+            "weight, 0",
+            "estimators/test_dask_input.py -k extreme",
+        ),
+        (
+            "warning within the package",
+            "frame, level = frame.f_back, level + 1",
+            "frame = frame.f_back",
+            "estimators/test_dask_input.py -k together",
+        ),
+        (
+            "few chunks are warned of",
+            "n_chunks <= _FEW_CHUNKS or ",
+            "",
+            "estimators/test_dask_input.py -k small_chunks",
+        ),
+    ],
     "estimators/coupled_prediction.py": [
         (
             "rows of the target change their mass",
