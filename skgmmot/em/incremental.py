@@ -33,8 +33,8 @@ from .moves import SETTLED
 
 _GROUPS = 16  # with more of them M-steps cost, and hardly gain
 _LARGEST_MEMORY = 2**26  # bytes that their M-steps take, unless they are two
-_SWEEPS = 3  # from a plain step to the next
-_SLOW = 5  # more sweeps, at which L-BFGS begins
+_SWEEPS = 2  # from a plain step to the next
+_SLOW = 5  # more passes, at which L-BFGS begins
 
 
 class Incremental(LBFGS):
@@ -51,6 +51,7 @@ class Incremental(LBFGS):
         self.pause = 0  # L-BFGS needs no warm-up any more
         self._goal = max(goal, SETTLED)
         self._groups, self._is_slow = None, False
+        self._change = np.inf  # of the last sweep
 
     def step(self, em_map, theta):
         if self._is_slow:
@@ -62,25 +63,29 @@ class Incremental(LBFGS):
     def move(self, em_map, step, n_left):
         if self._is_slow:
             return super().move(em_map, step, n_left)
-        theta, changes = step.parameters, []
+        theta, earlier = step.parameters, self._change
         for _ in range(min(_SWEEPS, n_left - 1)):
             self.n_extra += 1
             try:
                 swept = self._groups.sweep(theta)
-                changes.append(scaled_change(swept, theta, family=em_map.family))
+                self._change = scaled_change(swept, theta, family=em_map.family)
             except CollapsedComponentError:
                 self._hand_over()
                 return step.parameters, None
             theta = swept
-            if changes[-1] < self._goal:
+            if self._change < self._goal:
                 return theta, None
-        if len(changes) > 1 and self._promises_many(*changes[-2:]):
+        if self._promises_many(earlier, self._change):
             self._hand_over()
         return theta, None
 
     def _promises_many(self, earlier, change):
-        """Whether changes that go on to shrink as they did would take many sweeps to the goal."""
-        return np.log(change / self._goal) > _SLOW * np.log(earlier / change)
+        """Whether changes that shrink as from the last move to this take many passes more.
+
+        Those of the first move say little: it is on its way from the start.
+        """
+        left = (_SWEEPS + 1) * np.log(change / self._goal)
+        return left > _SLOW * np.log(earlier / change)
 
     def _hand_over(self):
         self._is_slow, self._groups = True, None

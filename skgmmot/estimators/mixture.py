@@ -94,8 +94,8 @@ class DifferentiableGaussianMixture(
         that lose likelihood. ``auto`` is plain EM that becomes ``lbfgs`` where, from the tenth
         step on, its gains promise more than 30 steps more. ``incremental`` (Neal and Hinton 1998)
         gets furthest in the first passes, for data of which a pass is dear: it makes an M-step
-        after each of up to 16 groups of consecutive rows, and a plain step after three passes,
-        and becomes ``lbfgs`` where these promise more than 5 passes more. Not with
+        after each of up to 16 groups of consecutive rows, a plain step after two such passes, and
+        becomes ``lbfgs`` where these promise more than 5 passes more. Not with
         ``e_step="sinkhorn"``. None: plain EM, whose iterates are those of scikit-learn, and the
         only one that can be unrolled; the others may climb to another maximum.
     anderson_depth : int, default=10
