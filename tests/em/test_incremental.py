@@ -389,11 +389,23 @@ def test_where_it_is_slow_lbfgs_takes_over(monkeypatch):
     assert 0.4 * plain.n_evaluations < sweeps.n_evaluations < 0.8 * plain.n_evaluations
 
 
+def test_lbfgs_begins_without_warm_up():
+    """Its first step teaches, the second is its own."""
+    em_map, theta = blobs(2.0)
+    solver = Incremental()
+    solver._hand_over()
+    for _ in range(2):
+        step = solver.step(em_map, theta)
+        theta, following = solver.move(em_map, step, 100)
+    assert following is not None
+    assert scaled_change(theta, step.parameters) > 1e-3
+
+
 def test_where_it_is_fast_no_other_takes_over(monkeypatch):
     monkeypatch.setattr(LBFGS, "move", None)
-    em_map, theta = blobs(6.0, K=3, seed=0)
-    theta = iterate(em_map, theta, TO_THE_END).parameters
-    theta = MixtureParameters(theta.weights, theta.means + 0.5, theta.covariances * 2, "full")
+    em_map, _ = blobs(6.0, K=3, seed=0)
+    truth = naive.random_mixture(np.random.default_rng(0), 3, 2, "full", spread=6.0)
+    theta = MixtureParameters(truth.weights, truth.means + 0.5, truth.covariances * 2, "full")
     stopping = Stopping(100, np.inf, 1e-6)
     plain = iterate(em_map, theta, stopping)
     found = iterate(em_map, theta, stopping, solver=partial(Incremental, 1e-6))
