@@ -264,9 +264,15 @@ MUTANTS = {
         ),
         (
             "cancellation not met",
-            "        if apart is not None:\n",
-            "        if False:\n",
+            "        if apart is None:\n",
+            "        if True:\n",
             "em/test_em_map_accuracy.py -k shrink or starts",
+        ),
+        (
+            "derivatives of known steps about points too far away",
+            "logits = self._closer(theta, precisions, logits, updated) or logits",
+            "pass",
+            "em/test_incremental.py -k takes_components",
         ),
         (
             "lost means forget where they come from",
