@@ -94,14 +94,17 @@ class DifferentiableGaussianMixture(
         where they start: EM as balanced entropic transport. With ``fixed_weights`` it is Sinkhorn
         EM (Mena et al. 2020), which keeps components that EM would lose. A step takes several
         passes over the data more. Prediction is that of the mixture.
-    acceleration : {"auto", None, "anderson", "lbfgs", "newton"}, default="auto"
+    acceleration : {"auto", None, "anderson", "incremental", "lbfgs", "newton"}, default="auto"
         ``lbfgs`` (quasi-Newton), ``newton`` (Newton-Krylov, with exact derivatives), both in a
         trust region, and ``anderson`` (Anderson mixing) take far fewer passes over the data where
         EM is slow, because components overlap. They begin after 10 plain steps, and refuse moves
         that lose likelihood. ``auto`` is plain EM that becomes ``lbfgs`` where, from the tenth
-        step on, its gains promise more than 30 steps more. None: plain EM, whose iterates are
-        those of scikit-learn, and the only one that can be unrolled; the others may climb to
-        another maximum.
+        step on, its gains promise more than 30 steps more. ``incremental`` (Neal and Hinton 1998)
+        gets furthest in the first passes, for data of which a pass is dear: it makes an M-step
+        after each of up to 16 groups of consecutive rows, a plain step after two such passes, and
+        becomes ``lbfgs`` where these promise more than 5 passes more. Not with
+        ``e_step="sinkhorn"``. None: plain EM, whose iterates are those of scikit-learn, and the
+        only one that can be unrolled; the others may climb to another maximum.
     anderson_depth : int, default=10
         Number of steps that ``anderson`` looks back on.
     learning_decay : float, default=0.7
@@ -143,8 +146,8 @@ class DifferentiableGaussianMixture(
         Number of EM steps of the best restart; after `partial_fit` ``n_steps_``.
     n_evaluations_ : int
         Number of its passes over the data: steps, and with ``acceleration`` also moves that
-        were refused and products with the derivative of a step. (An E-step counts once,
-        ``sinkhorn`` too.)
+        were refused, products with the derivative of a step, and passes of ``incremental``
+        between plain steps. (An E-step counts once, ``sinkhorn`` too.)
     lower_bound_ : float
         Mean log-likelihood before the last step; minus the free energy where the temperature is
         not one, minus the value of the balanced transport with ``e_step="sinkhorn"``.
@@ -187,6 +190,9 @@ class DifferentiableGaussianMixture(
     G. Mena, A. Nejatbakhsh, E. Varol, J. Niles-Weed. Sinkhorn EM: an expectation-maximization
     algorithm based on entropic optimal transport. arXiv:2006.16548, 2020.
 
+    R. M. Neal, G. E. Hinton. A view of the EM algorithm that justifies incremental, sparse, and
+    other variants. In M. I. Jordan (ed.), Learning in Graphical Models, 355-368. Kluwer, 1998.
+
     Examples
     --------
     >>> import numpy as np
@@ -221,7 +227,10 @@ class DifferentiableGaussianMixture(
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
-        "acceleration": [StrOptions({"auto", "anderson", "lbfgs", "newton"}), None],
+        "acceleration": [
+            StrOptions({"auto", "anderson", "incremental", "lbfgs", "newton"}),
+            None,
+        ],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
         "learning_decay": [Interval(Real, 0.5, 1, closed="right")],
         "learning_offset": [Interval(Real, 0, None, closed="left")],
@@ -253,7 +262,9 @@ class DifferentiableGaussianMixture(
         fixed_weights: bool = False,
         temperature: float | Sequence[float] = 1.0,
         e_step: Literal["softmax", "sinkhorn"] = "softmax",
-        acceleration: Literal["auto", "anderson", "lbfgs", "newton"] | None = "auto",
+        acceleration: (
+            Literal["auto", "anderson", "incremental", "lbfgs", "newton"] | None
+        ) = "auto",
         anderson_depth: int = 10,
         learning_decay: float = 0.7,
         learning_offset: float = 10.0,

@@ -11,6 +11,12 @@ MUTANTS = {
     ],
     "samples/cpu.py": [
         (
+            "groups that cut blocks",
+            "bounds = BLOCK * (np.arange(n_groups + 1) * n_blocks // n_groups)",
+            "bounds = self.shape[0] * np.arange(n_groups + 1) // n_groups",
+            "samples/test_cpu.py -k groups",
+        ),
+        (
             "pairs where the pull-back takes fours",
             "TILE if n_apart else PAIR",
             "PAIR",
