@@ -117,6 +117,12 @@ class ChunkedRows:
             self.let_go(number)
         return out
 
+    def __array__(self, dtype=None, copy=None):
+        raise ValueError(
+            "ChunkedRows are not in memory, and this needs an array. X[:] reads them all, if they "
+            "are not too many."
+        )
+
     def read(self, number: int) -> NDArray[Any]:
         """A chunk, of what is mapped or in memory without a copy.
 

@@ -16,8 +16,9 @@ from skgmmot.em.em_map import EMMap
 from skgmmot.families import FAMILIES
 from skgmmot.parameters import COVARIANCE_TYPES
 from skgmmot.samples import samples_of
-from skgmmot.samples.chunks import FAN, LocalChunks, added, first_look, tree_sum
+from skgmmot.samples.chunks import LocalChunks, first_look
 from skgmmot.samples.interface import DataTangent
+from skgmmot.samples.sums import FAN, added, tree_sum
 
 SIZE = 70  # rows of a chunk
 
