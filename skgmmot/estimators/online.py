@@ -43,9 +43,10 @@ class OnlineFit:
         """Update the mixture with a batch of rows, by a step of online EM.
 
         The mean statistics s of the rows so far become (1 - γ) s + γ ŝ, where ŝ are those of the
-        batch in an E-step of the mixture so far, and γ = (t + ``learning_offset``)
-        ^(-``learning_decay``) in step t. The M-step of s is the new mixture. At γ = 1, in the
-        first step without an offset, this is one step of EM on the batch.
+        batch in an E-step of the mixture so far, and the M-step of s is the new mixture (Cappé and
+        Moulines 2009). In step t the rate is γ = (t + t_0)^(-α), with α = ``learning_decay`` and
+        t_0 = ``learning_offset``. At γ = 1, in the first step without an offset, this is one step
+        of EM on the batch.
 
         The first calls collect rows, until there are 50 for each component, or twice as many as
         features if that is more. These initialize the mixture, as they would in `fit`, and are the

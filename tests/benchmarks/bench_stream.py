@@ -6,11 +6,13 @@ A million rows in 100 batches, from a start by k-means on the first of them. The
 mean log-likelihood of all rows lacks of that of the batch fit from the same start, here after one
 pass over the stream and after two; ``start`` is the loss of the start, ``EM step`` the loss after
 one EM step on all rows, which reads as many rows as a pass, and ``passes`` is what the batch fit
-took. Then small batches, in which noise counts. Last, seconds of a pass over those of an EM step.
+took. Then random clouds, of which more overlap, and small batches, in which noise counts. Last,
+seconds of a pass over those of an EM step.
 """
 
 import time
 
+import numpy as np
 from _report import (
     PAUSE,
     Table,
@@ -36,6 +38,7 @@ CASES = {
 DEFAULTS = 0.7, 10.0
 RATES = [DEFAULTS, (0.7, 0.0), (0.6, 10.0), (0.6, 0.0), (0.8, 10.0), (1.0, 0.0)]
 LARGEST_LOSS = 1e-3  # nats
+N_SEEDS = 16
 SMALL, N_SMALL, N_START = [5, 20, 100, 1000], 40_000, 250  # rows in a batch, in all, to start
 
 
@@ -113,6 +116,37 @@ def losses_of_cases(n_samples):
             table.row(case, decay, offset, one, target, holds, two, *others)
 
 
+def losses_of_random_clusters():
+    print(f"\n{N_SEEDS} random clouds of 100 000 x 3, K=5: how many end within {LARGEST_LOSS} nats")
+    table = Table(
+        separation="10.1f",
+        decay="5.1f",
+        offset="6.0f",
+        one_pass="8d",
+        two_passes="10d",
+        median="8.1e",
+        largest="8.1e",
+        median_passes_of_the_fit="24.0f",
+    )
+    for separation in (1.0, 1.5, 2.0):
+        losses, passes = {rates: [] for rates in (DEFAULTS, (0.6, 0.0))}, []
+        for seed in range(N_SEEDS):
+            X = clusters(100_000, 3, 5, separation, seed=seed)
+            batches = batches_of(X, len(X) // N_BATCHES)
+            start = start_of(batches[0], 5)
+            fitted = quiet_fit(DifferentiableGaussianMixture(**start), X)
+            passes.append(fitted.n_evaluations_)
+            best = fitted.score(X)
+            for rates, own in losses.items():
+                mixture = DifferentiableGaussianMixture(**start, **rate(*rates))
+                own.append([best - follow(mixture, batches).score(X) for _ in range(2)])
+        for rates, own in losses.items():
+            one, two = np.transpose(own)
+            n_one, n_two = (int((loss < LARGEST_LOSS).sum()) for loss in (one, two))
+            of_fits = np.median(passes)
+            table.row(separation, *rates, n_one, n_two, np.median(one), one.max(), of_fits)
+
+
 def losses_of_small_batches():
     print(f"\nloss after {N_SMALL} rows, those of the start and small batches, K=5")
     table = Table(
@@ -160,6 +194,7 @@ def main():
     n_samples = 100_000 if quick else 1_000_000
     heading()
     losses_of_cases(n_samples)
+    losses_of_random_clusters()
     losses_of_small_batches()
     times(n_samples, quick)
 

@@ -119,6 +119,23 @@ def test_a_stream_ends_at_the_batch_fit(kind):
     assert before > 0.1
 
 
+def test_a_hundred_batches_come_within_a_thousandth_of_the_batch_fit():
+    """With the defaults, where components do not overlap much; bench_stream.py has others."""
+    rng = np.random.default_rng(9)
+    truth = naive.random_mixture(rng, 5, 3, "full", spread=3.0)
+    roots = np.linalg.cholesky(truth.covariances)
+    labels = rng.choice(5, size=100_000, p=truth.weights)
+    noise = rng.normal(size=(100_000, 3, 1))
+    rows = truth.means[labels] + (roots[labels] @ noise)[..., 0]
+    first = DifferentiableGaussianMixture(5, max_iter=0, random_state=0).fit(rows[:1000])
+    start = {"weights_init": first.weights_, "means_init": first.means_}
+    start["precisions_init"] = first.precisions_
+    best = DifferentiableGaussianMixture(5, **start).fit(rows).score(rows)
+    online = stream(DifferentiableGaussianMixture(5, **start), rows, 1000)
+    assert best - first.score(rows) > 0.03
+    assert 0 < best - online.score(rows) < 1e-3
+
+
 def test_an_offset_keeps_the_start_longer():
     start = given(spread=0.3)
 
