@@ -22,7 +22,7 @@ pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")
 psutil = pytest.importorskip("psutil")  # distributed needs it
 
-N, D, K, SIZE = 4800, 3, 3, 400
+N, D, K, SIZE = 4500, 3, 3, 500  # more chunks than the tree adds up at a time
 
 
 def data():
@@ -39,7 +39,7 @@ def client():
     from distributed import Client, LocalCluster
 
     before = {process.pid for process in psutil.Process().children(recursive=True)}
-    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(n_workers=1, silence_logs=50, **options) as cluster, Client(cluster) as own:
         yield own
     left = [own for own in psutil.Process().children(recursive=True) if own.pid not in before]
@@ -128,7 +128,7 @@ def test_answers_are_lazy_and_their_errors_tell_the_chunk(client):
     X[4321, 1] = np.nan
     with pytest.raises(ValueError, match="first in row 4321") as caught:
         mixture().fit(da.from_array(X, chunks=(SIZE, D)))
-    assert caught.value.__notes__ == ["This was in chunk 10, rows 4000 to 4399."]
+    assert caught.value.__notes__ == ["This was in chunk 8, rows 4000 to 4499."]
 
 
 def test_large_questions_are_sent_ahead(client, monkeypatch):
