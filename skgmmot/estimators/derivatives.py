@@ -69,7 +69,7 @@ class DifferentiableFit:
         Returns
         -------
         gradient : ndarray of shape (n_samples, n_features), of the dtype of ``X``
-            ``out`` if that is given.
+            ``out`` if that is given. A lazy dask array if ``X`` is held by Dask.
 
         Raises
         ------

@@ -88,9 +88,11 @@ class DaskChunks:
 
     def part(self, numbers):
         """Some of the chunks, by their numbers among these."""
-        self._hold()
+        graph, made = self._hold()
         part = copy(self)
         part.numbers = [self.numbers[number] for number in numbers]
+        made = {number: made[number] for number in part.numbers}
+        part._held = _needed(graph, made), made
         return part
 
     def __len__(self):
@@ -145,7 +147,8 @@ class DaskChunks:
         graph, n_blocks = _graph_of(array), _n_at_once(array)
         for first in range(0, len(self._places), n_blocks):
             places = self._places[first : first + n_blocks]
-            blocks = self._computed(graph, [_block(array, place.number) for place in places])
+            keys = [_block(array, place.number) for place in places]
+            blocks = self._computed(_needed(graph, {0: keys}), keys)
             for place, block in zip(places, blocks, strict=True):
                 out[place.rows] = block
         return out
@@ -184,6 +187,7 @@ class DaskChunks:
             for array in self._arrays:
                 graph.update(_graph_of(array))
             made = {number: self._blocks(number) for number in self.numbers}
+            graph = _needed(graph, made)
             self._held = self._kept(graph, made) or (graph, made)
         return self._held
 
@@ -226,8 +230,9 @@ class DaskChunks:
         array = self._arrays[0]
         graph = _graph_of(array)
         for number in self.numbers:
+            key = _block(array, number)
             try:
-                _get(array)(graph, [_block(array, number)])
+                _get(array)(_needed(graph, {0: [key]}), [key])
             except type(error):
                 name_chunk(error, number, self._places[number].rows)
                 return
@@ -334,6 +339,13 @@ def _graph_of(array):
     graph, keys = array.__dask_graph__(), list(flatten(array.__dask_keys__()))
     futures = {key: node for key, node in dict(graph).items() if _is_future(node)}
     return {**futures, **array.__dask_optimize__(graph, keys)}
+
+
+def _needed(graph, made):
+    """What of a graph some lists of keys need: older schedulers compute everything there is."""
+    from dask.optimization import cull
+
+    return dict(cull(graph, [key for keys in made.values() for key in keys if key])[0])
 
 
 def _data(node):

@@ -1,6 +1,44 @@
 """Mutants of the estimators."""
 
 MUTANTS = {
+    "estimators/dask_input.py": [
+        (
+            "unknown sizes pass",
+            "if np.isnan(np.concatenate([*array.chunks, [0.0]])).any():",
+            "if False:",
+            "estimators/test_dask_input.py -k cannot_be_used",
+        ),
+        (
+            "masks are dropped",
+            " or isinstance(array._meta, np.ma.MaskedArray)",
+            "",
+            "estimators/test_dask_input.py -k cannot_be_used",
+        ),
+        (
+            "negative weights pass",
+            "    if lowest < 0:",
+            "    if False:",
+            "estimators/test_dask_input.py -k weights_that_mean",
+        ),
+        (
+            "extreme weights keep their unit",
+            "np.ldexp(weight, -exponent) if exponent else weight, exponent",
+            "weight, 0",
+            "estimators/test_dask_input.py -k extreme",
+        ),
+        (
+            "warning within the package",
+            "frame, level = frame.f_back, level + 1",
+            "frame = frame.f_back",
+            "estimators/test_dask_input.py -k together",
+        ),
+        (
+            "few chunks are warned of",
+            "n_chunks <= _FEW_CHUNKS or ",
+            "",
+            "estimators/test_dask_input.py -k small_chunks",
+        ),
+    ],
     "estimators/coupled_prediction.py": [
         (
             "rows of the target change their mass",
@@ -293,6 +331,128 @@ MUTANTS = {
             "if len(found) != 2:",
             "if len(found) < 2:",
             "estimators/test_domains.py",
+        ),
+    ],
+    "estimators/online.py": [
+        (
+            "a failure leaves its traces",
+            "with keeping_last_fit(self):",
+            "if True:",
+            "estimators/test_online.py -k as_it_was",
+        ),
+        (
+            "other features begin anew",
+            'begins = not (hasattr(self, "weights_") or hasattr(self, "_collected"))',
+            "begins = True",
+            "estimators/test_online.py -k other_features",
+        ),
+        (
+            "features are checked with a mixture alone",
+            ' or hasattr(self, "_collected"))',
+            ")",
+            "estimators/test_online.py -k other_features",
+        ),
+        (
+            "a batch without weight asks for one",
+            "if not np.any(sample_weight):",
+            "if False:",
+            "estimators/test_online.py -k without_weight",
+        ),
+        (
+            "rows of weight zero stay",
+            "X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]",
+            "pass",
+            "estimators/test_online.py -k weight_zero",
+        ),
+        (
+            "collected weights in units of their own",
+            "np.ldexp(*weights_and_unit(sample_weight, X))",
+            "weights_and_unit(sample_weight, X)[0]",
+            "estimators/test_online.py -k keep_their_weights",
+        ),
+        (
+            "collected rows are the user's",
+            "self._collected = X.copy(), sample_weight",
+            "self._collected = X, sample_weight",
+            "estimators/test_online.py -k copies",
+        ),
+        (
+            "collected rows without their weights",
+            "            sample_weight = np.concatenate([weight, new])",
+            "            sample_weight = None",
+            "estimators/test_online.py -k keep_their_weights",
+        ),
+        (
+            "the first temperature",
+            "temperature=self._last_temperature,",
+            "",
+            "estimators/test_online.py -k one_em_step",
+        ),
+        (
+            "squares overflow",
+            "        refuse_overflow(em_map.data.summary)",
+            "        pass",
+            "estimators/test_online.py -k overflow",
+        ),
+        (
+            "weights are never fixed",
+            "weights = theta.weights if self.fixed_weights else None",
+            "weights = None",
+            "estimators/test_online.py -k one_em_step",
+        ),
+        (
+            "what a fit left stays",
+            "        forget_fit(self)",
+            "        pass",
+            "estimators/test_online.py -k leaves_nothing",
+        ),
+        (
+            "other components are gone on with",
+            "if len(self.weights_) != self.n_components:",
+            "if False:",
+            "estimators/test_online.py -k other_components",
+        ),
+        (
+            "statistics of other parameters",
+            " and record is self._record:",
+            ":",
+            "estimators/test_online.py -k by_hand",
+        ),
+        (
+            "a fit counts for nothing",
+            "n_fitted / em_map.samples.shape[0])",
+            "0)",
+            "estimators/test_online.py -k a_fit_counts",
+        ),
+        (
+            "a fit counts anew in each step",
+            "return record.end, self._statistics, self._time",
+            "return record.end, self._statistics, self.n_steps_",
+            "estimators/test_online.py -k a_fit_counts",
+        ),
+        (
+            "acceleration ignored",
+            '("auto", None),',
+            '("auto", None, "newton"),',
+            "estimators/test_online.py -k stream_lacks",
+        ),
+        (
+            "all given, and collected all the same",
+            "            return 1\n",
+            "            pass\n",
+            "estimators/test_online.py -k all_is_given",
+        ),
+        (
+            "as few rows with many features",
+            "max(_LEAST_ROWS, 2 * n_features)",
+            "_LEAST_ROWS",
+            "estimators/test_online.py -k many_features",
+        ),
+        (
+            "collecting is no reason to refuse",
+            '        if hasattr(self, "_collected"):\n            rows',
+            "        if False:\n            rows",
+            "estimators/test_online.py -k enough",
         ),
     ],
     "estimators/em_options.py": [

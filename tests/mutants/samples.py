@@ -11,6 +11,12 @@ MUTANTS = {
     ],
     "samples/cpu.py": [
         (
+            "groups that cut blocks",
+            "bounds = BLOCK * (np.arange(n_groups + 1) * n_blocks // n_groups)",
+            "bounds = self.shape[0] * np.arange(n_groups + 1) // n_groups",
+            "samples/test_cpu.py -k groups",
+        ),
+        (
             "pairs where the pull-back takes fours",
             "TILE if n_apart else PAIR",
             "PAIR",
@@ -199,6 +205,68 @@ MUTANTS = {
             "rest = [add_up([*level, *rest])]",
             "rest = [add_up(level)]",
             "samples/test_chunks.py -k tree",
+        ),
+    ],
+    "samples/dask_chunks.py": [
+        (
+            "sums in the order in which chunks are done",
+            "return self._computed(graph, [tree_sum(answers, add_up)])[0]",
+            "return added(self._computed(graph, answers)[::-1])",
+            "samples/test_dask_chunks.py -k bits",
+        ),
+        (
+            "empty blocks are asked",
+            "[place.number for place in self._places if place.n_rows]",
+            "[place.number for place in self._places]",
+            "samples/test_dask_chunks.py -k empty",
+        ),
+        (
+            "empty blocks are computed for lazy answers",
+            "task if place.n_rows else (partial(_empty, shapes, dtype),)",
+            "task",
+            "samples/test_dask_chunks.py -k empty",
+        ),
+        (
+            "copies are kept",
+            "if not plain or not all(X.flags.c_contiguous for X, *_ in blocks):",
+            "if not plain:",
+            "samples/test_dask_chunks.py -k take_memory",
+        ),
+        (
+            "nothing is kept",
+            "self._held = self._kept(graph, made) or (graph, made)",
+            "self._held = graph, made",
+            "samples/test_dask_chunks.py -k are_kept",
+        ),
+        (
+            "blocks of other shapes pass",
+            "if X.shape != self.shape:",
+            "if False:",
+            "samples/test_dask_chunks.py -k another_shape",
+        ),
+        (
+            "blocks that raise are not named",
+            "            self._note_block(error)\n",
+            "",
+            "samples/test_dask_chunks.py -k error_of_a_block",
+        ),
+        (
+            "chunks that raise are not named",
+            "with naming_chunk(self.number, self.rows):",
+            "if True:",
+            "samples/test_dask_chunks.py -k names_its_chunk",
+        ),
+        (
+            "the whole gradient is computed before it is written",
+            "graph, n_blocks = _graph_of(array), _n_at_once(array)",
+            "graph, n_blocks = _graph_of(array), len(self._places)",
+            "samples/test_dask_chunks.py -k block_by_block",
+        ),
+        (
+            "large questions travel with the graph",
+            "if len(dumps(question)) < _LARGE:",
+            "if True:",
+            "estimators/test_dask_input_cluster.py -k sent_ahead",
         ),
     ],
     "samples/rows.py": [
