@@ -258,7 +258,8 @@ class CoupledGMMFitter(
         X : array-like of shape (n_samples, n_features)
             float32 and float64 are kept, anything else becomes float64. What is large and not in
             memory is read in chunks, as by `DifferentiableGaussianMixture.fit`: those that have
-            rows of both domains twice for each sweep. `fit_pair` reads two files once.
+            rows of both domains twice for each sweep. `fit_pair` reads two files once. Of a dask
+            array labels and weights may be dask arrays too.
         y : array-like of shape (n_samples,), default=None
             The domain of each row, if ``sample_domain`` is not given.
         sample_domain : array-like of shape (n_samples,), default=None
