@@ -141,6 +141,18 @@ def test_starts_look_at_the_same_rows_whatever_the_chunks(weighted):
     ]
     for end in ends[1:]:
         close(end, ends[0])
+    of_all = numbers(fitter(init_size=1000, max_iter=0).fit_pair(X, Y, **given))
+    assert not np.allclose(ends[0][1], of_all[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("init_size", [100, 1000])
+def test_starts_are_in_memory(init_size):
+    """A first look, the rows of the starts, and the likelihoods in the end."""
+    files = [OnDisk(own) for own in clouds()]
+    pair = [in_chunks(own, 100) for own in files]
+    fitter(init_size=init_size, max_iter=0).fit_pair(*pair)
+    for file, n_chunks in zip(files, (9, 7), strict=True):
+        assert len(file.asked) <= (4 if init_size == 100 else 3) * n_chunks
 
 
 def test_rows_of_weight_zero_change_no_draw():
@@ -168,7 +180,9 @@ def test_single_and_double_precision():
             for own in ((in_chunks(pair[0]), pair[1]), pair)
         )
         close(mine, theirs, 1e-6)
-    mixed, double = (fitter().fit_pair(own, Y.astype(float)) for own in (X, X.astype(float)))
+    mixed, double = (
+        fitter(transport_weight=0.0).fit_pair(own, Y.astype(float)) for own in (X, X.astype(float))
+    )
     close(numbers(mixed), numbers(double), 0.0)
 
 

@@ -217,16 +217,10 @@ MUTANTS = {
             "estimators/test_coupled_chunks.py -k starts",
         ),
         (
-            "rows drawn in any order",
-            "        rows.sort()\n",
-            "",
-            "estimators/test_coupled_chunks.py -k starts",
-        ),
-        (
             "starts read no rows of clouds in chunks",
             "if samples.shape[0] <= size and samples.in_memory:",
             "if samples.shape[0] <= size:",
-            "estimators/test_coupled_chunks.py -k fit_and_gradients",
+            "estimators/test_coupled_chunks.py -k in_memory",
         ),
         (
             "each look at chunks is the first",
