@@ -18,27 +18,15 @@ without ``reg_covar`` reads all three off a sum, and so finds ŝ. The M-step of 
 
     w_k = N_k,    m_k = c_k,    Σ_k = C_k + reg_covar · I.
 
-The two terms of the new s have the masses a_k = (1 - γ) N_k and b_k = γ N̂_k. With δ_k = ĉ_k - c_k
-and the share q_k = b_k / (a_k + b_k) of the batch they merge to (Chan, Golub, LeVeque 1983)
-
-    N'_k = a_k + b_k,    c'_k = c_k + q_k δ_k,
-    C'_k = (1 - q_k) C_k + q_k Ĉ_k + (1 - q_k) q_k δ_k δ_kᵀ.
-
-All terms of C' are positive: nothing cancels. Of δ_k δ_kᵀ a covariance type keeps what it keeps of
-a covariance. If components share one, the batch has the share q = Σ_k b_k / Σ_k N'_k of it, and
-
-    C' = (1 - q) C + q Ĉ + Σ_k a_k q_k δ_k δ_kᵀ / Σ_k N'_k.
-
-A component without mass in the batch has q_k = 0: its mean and its scatter stay. At γ = 1 all is
-that of the batch, and θ one EM step on it.
+The two terms of the new s, of masses (1 - γ) N_k and γ N̂_k, merge as those of two parts of data do,
+into which squares of small differences enter and no others (`families.pooling`): nothing cancels. A
+component without mass in the batch keeps its mean and its scatter. At γ = 1 all is that of the
+batch, and θ one EM step on it.
 
 References
 ----------
 O. Cappé, E. Moulines. On-line expectation-maximization algorithm for latent data models. Journal of
 the Royal Statistical Society B 71(3), 2009.
-
-T. F. Chan, G. H. Golub, R. J. LeVeque. Algorithms for computing the sample variance: analysis and
-recommendations. The American Statistician 37(3), 1983.
 """
 
 from dataclasses import replace
@@ -46,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..families.base import LOST_SHARE
+from ..families.pooling import pooled
 from ..parameters import MixtureParameters
 
 
@@ -71,8 +59,8 @@ def learning_rate(n_steps, decay, offset):
 def statistics_of(family, theta, reg_covar):
     """The statistics of which θ is the M-step.
 
-    A scatter is negative where θ was given a covariance of less than ``reg_covar``. What they merge
-    to is positive all the same: in C + reg_covar · I for C the formula of C' is one of covariances.
+    A scatter is negative where θ was given a covariance of less than ``reg_covar``. The θ that it
+    leads to is positive all the same: with reg_covar · I the merged scatter is one of covariances.
     """
     return CentredStatistics(*_regularized(family, theta, -reg_covar))
 
@@ -110,33 +98,7 @@ def merged(family, statistics, new, rate):
     -------
     merged : CentredStatistics
     """
-    own, added = (1.0 - rate) * statistics.masses, rate * new.masses
-    masses, shares = own + added, _shares(own, added)
-    shift, column = new.means - statistics.means, shares[:, None]
-    # from the nearer of the two, so that no bit changes where there is only one
-    means = np.where(
-        column < 0.5, statistics.means + column * shift, new.means - (1.0 - column) * shift
-    )
-    between = (1.0 - shares) * shares
-    if family.is_shared:
-        between = own * shares / masses.sum()
-        shares = _shares(own.sum(keepdims=True), added.sum(keepdims=True))
-    mine, theirs = family.batch(statistics.scatters), family.batch(new.scatters)
-    shares = shares.reshape(len(shares), *(1,) * (mine.ndim - 1))
-    scatters = family.unbatch((1.0 - shares) * mine + shares * theirs)
-    with np.errstate(over="ignore"):  # what is infinite is refused with its component
-        scatters = scatters + _outer(family, np.sqrt(between)[:, None] * shift)
-    return CentredStatistics(masses, means, scatters)
-
-
-def _shares(own, added):
-    """q = b / (a + b), and zero where there is no b."""
-    return np.divide(added, own + added, out=np.zeros(len(added)), where=added > LOST_SHARE)
-
-
-def _outer(family, vectors):
-    """What covariances keep of v_k v_kᵀ: all, the diagonal, its mean, or the sum over k."""
-    outer = vectors**2
-    if not family.is_diagonal:
-        outer = vectors[:, :, None] * vectors[:, None, :]
-    return family.pull_per_component(outer) / family.multiplicity(vectors.shape[1])
+    masses = np.array([(1.0 - rate) * statistics.masses, rate * new.masses])
+    parts = [MixtureParameters(*own, family.name) for own in (statistics, new)]
+    theta = pooled(family, masses, parts, parts[0], fixed_weights=False)
+    return CentredStatistics(masses.sum(axis=0), theta.means, theta.covariances)
