@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skgmmot import ChunkedRows, CoupledGMMFitter
 from skgmmot.estimators.callbacks import has_callbacks
+from skgmmot.estimators.coupled_starts import Cloud, thinned
 from skgmmot.parameters import COVARIANCE_TYPES
 from skgmmot.samples import rows as rows_module
 
@@ -141,8 +142,20 @@ def test_starts_look_at_the_same_rows_whatever_the_chunks(weighted):
     ]
     for end in ends[1:]:
         close(end, ends[0])
-    of_all = numbers(fitter(init_size=1000, max_iter=0).fit_pair(X, Y, **given))
-    assert not np.allclose(ends[0][1], of_all[1], rtol=1e-4)
+
+
+def test_rows_of_a_start_are_drawn_of_those_with_weight():
+    X, _ = clouds()
+    weight = weights()["sample_weight_source"]
+    cloud = Cloud(in_chunks(X), weight)
+    drawn, own = thinned(cloud, 100, np.random.RandomState(0)).samples.rows()
+    places = np.flatnonzero(np.isin(X[:, 0], drawn[:, 0]))
+    assert len(drawn) == len(places) == 100
+    np.testing.assert_array_equal(drawn, X[places])  # in their order
+    np.testing.assert_array_equal(own, weight[places])
+    assert own.all()
+    everything, _ = thinned(cloud, N, np.random.RandomState(0)).samples.rows()
+    np.testing.assert_array_equal(everything, X[weight > 0])
 
 
 @pytest.mark.parametrize("init_size", [100, 1000])

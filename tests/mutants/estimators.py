@@ -214,7 +214,13 @@ MUTANTS = {
             "clouds in chunks are thinned to all rows",
             "        rows.sort()\n",
             "        rows = slice(None)\n",
-            "estimators/test_coupled_chunks.py -k starts",
+            "estimators/test_coupled_chunks.py -k drawn",
+        ),
+        (
+            "rows drawn in any order",
+            "        rows.sort()\n",
+            "",
+            "estimators/test_coupled_chunks.py -k drawn",
         ),
         (
             "starts read no rows of clouds in chunks",
