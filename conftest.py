@@ -1,4 +1,4 @@
-"""Doctests of what PyTorch, JAX or Dask is needed for are left out where these are not installed."""
+"""Doctests that need PyTorch, JAX or Dask are left out where these are not installed."""
 
 from importlib.util import find_spec
 

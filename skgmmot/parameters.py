@@ -162,6 +162,8 @@ def refusal_of(estimator):
         return f"this {kind} holds two mixtures; pass its source_mixture_ or its target_mixture_."
     if hasattr(estimator, "cv_results_"):
         return f"this {kind} keeps no fitted mixture; fit it with refit=True."
-    if any(name.endswith("_") and not name.startswith("_") for name in vars(estimator)):
+    says_it_is_fitted = getattr(estimator, "__sklearn_is_fitted__", lambda: True)
+    known = any(name.endswith("_") and not name.startswith("_") for name in vars(estimator))
+    if known and says_it_is_fitted():
         return f"this {kind} is no Gaussian mixture: it has no weights_ and covariances_."
     return f"this {kind} is not fitted; call fit first."

@@ -264,6 +264,29 @@ def em_step(X, theta, weight=None, *, reg_covar=0.0, fixed_weights=False, joint_
     return updated, float(bound)
 
 
+def online_em(batches, theta, rates, *, reg_covar=0.0, fixed_weights=False):
+    """Online EM that keeps all rows, each with its weight in the running mean; γ_t are ``rates``.
+
+    The start is kept as samples that have its moments: m_k ± √d L_k, at each of the columns.
+    """
+    K, d = theta.means.shape
+    shift = reg_covar * np.eye(d)
+    roots = [np.sqrt(d) * np.linalg.cholesky(matrix - shift).T for matrix in matrices(theta)]
+    pairs = zip(theta.means, roots, strict=True)
+    rows = np.concatenate([np.concatenate([m + root, m - root]) for m, root in pairs])
+    gamma = np.repeat(np.eye(K), 2 * d, axis=0)
+    weight = np.repeat(theta.weights / (2 * d), 2 * d)
+    for (X, own), rate in zip(batches, rates, strict=True):
+        own = np.ones(len(X)) if own is None else own
+        rows = np.concatenate([rows, X])
+        gamma = np.concatenate([gamma, responsibilities(log_joint(X, theta))])
+        weight = np.concatenate([(1 - rate) * weight, rate * own / own.sum()])
+        theta = maximize(
+            rows, weight, gamma, theta, reg_covar=reg_covar, fixed_weights=fixed_weights
+        )
+    return theta
+
+
 def scaled_change(new, old):
     """max_k |Δw_k|, √(Δmᵀ Σ⁻¹ Δm) and √tr(Σ⁻¹ ΔΣ Σ⁻¹ ΔΣ), Σ the old covariance."""
     changes = list(np.abs(new.weights - old.weights))

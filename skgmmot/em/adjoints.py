@@ -180,7 +180,8 @@ class Unrolled(OneStep):
         if record.path is None:
             raise ValueError(
                 "mode='unrolled' differentiates the steps of a fit, but these parameters were "
-                "given, or their steps not kept: a pickle leaves them out, and keep_path=False. "
+                "given, or found by partial_fit, or their steps not kept: a pickle leaves them "
+                "out, and keep_path=False. "
                 "Call fit, or use mode='implicit' or 'one_step'."
             )
         if not record.path.is_plain:

@@ -178,14 +178,10 @@ class EMMap:
         plain = self.logits(theta, precisions)
         logits, balance = self.e_step.logits(self, theta, plain, precisions)
         step = self._step(theta, precisions, logits, logits.reference)
-        apart = self.family.beyond(step.parameters, logits.reference, LARGEST_CANCELLATION)
-        if apart is not None:
-            # components came to lie so far from their reference points that their squares cancel:
+        closer = self._closer(theta, precisions, logits, step.parameters)
+        if closer is not None:
             # take them about the means that are known now
-            apart[logits.apart] = True
-            logits = self._with_apart(theta, precisions, apart)
-            if balance is not None:
-                logits = logits.shifted(balance.potentials)
+            logits = closer if balance is None else closer.shifted(balance.potentials)
             step = self._step(theta, precisions, logits, _origin(logits, step.parameters))
         if len(logits.apart):
             # a derivative needs no statistics: it may as well take them about the new means
@@ -196,6 +192,26 @@ class EMMap:
             dual = step.lower_bound - self.temperature * (theta.weights @ balance.potentials)
             step = step._replace(lower_bound=dual, balance=balance)
         return step
+
+    def _closer(self, theta, precisions, logits, updated):
+        """Logits with more components about their means, where they should be; else None.
+
+        That is, for those which an update takes so far from their reference points that squares
+        about these cancel.
+        """
+        apart = self.family.beyond(updated, logits.reference, LARGEST_CANCELLATION)
+        if apart is None:
+            return None
+        apart[logits.apart] = True
+        return self._with_apart(theta, precisions, apart)
+
+    def known_step(self, theta, updated, mass, lower_bound):
+        """An `EMStep` from θ to an update that is known, as from parts of the data."""
+        precisions = self.precisions(theta)
+        logits = self.logits(theta, precisions)
+        logits = self._closer(theta, precisions, logits, updated) or logits
+        origin = _origin(logits, updated)
+        return EMStep(theta, precisions, updated, lower_bound, mass, logits, origin)
 
     def _step(self, theta, precisions, logits, origin):
         """The step with statistics about ``origin``, by the way that the logits stand for."""

@@ -87,7 +87,7 @@ def iterate(
     n_evaluations, step = 0, None
     while n_evaluations < max_iter:
         if step is None:
-            step = em_map.step(theta)
+            step = solver.step(em_map, theta)
         path.append(step)
         lower_bounds.append(step.lower_bound)
         n_evaluations = len(lower_bounds) + solver.n_extra

@@ -42,6 +42,10 @@ class Plain:
     n_extra = 0
     plain = True
 
+    def step(self, em_map, theta):
+        """The plain EM step from θ."""
+        return em_map.step(theta)
+
     def move(self, em_map, step, n_left):
         """The next θ, and the EM step from it if it is known (else None).
 

@@ -1,7 +1,7 @@
 """Ways to the fixed point θ = F(θ, X): what may be chosen, and what is by itself.
 
 Plain EM and the safeguards of all others are in `em.moves`; `em.lbfgs`, `em.newton` and
-`em.anderson` are the others.
+`em.anderson` are others, and `em.incremental` has plain steps of its own.
 """
 
 from functools import partial
@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from .anderson import Anderson
+from .incremental import Incremental
 from .lbfgs import LBFGS
 from .moves import SETTLED, Plain, rounding
 from .newton import Newton
@@ -52,16 +53,27 @@ class Auto(LBFGS):
         return np.log(max(gain / self._goal, 1.0)) > _SLOW * np.log(1 / shrink)
 
 
-SOLVERS = {None: Plain, "auto": Auto, "anderson": Anderson, "lbfgs": LBFGS, "newton": Newton}
+SOLVERS = {
+    None: Plain,
+    "auto": Auto,
+    "anderson": Anderson,
+    "incremental": Incremental,
+    "lbfgs": LBFGS,
+    "newton": Newton,
+}
 
 
 def solver_of(acceleration, depth, stopping):
     """What makes a solver, by its name.
 
-    ``depth`` is that of ``"anderson"``, and a `Stopping` says where ``"auto"`` will end.
+    ``depth`` is that of ``"anderson"``, and a `Stopping` says where ``"auto"`` and
+    ``"incremental"`` will end: a gain goes with the square of a change.
     """
+    gain = min(stopping.tol, stopping.residual_tol**2) or SETTLED**2
     if acceleration == "anderson":
         return partial(Anderson, depth)
     if acceleration == "auto":
-        return partial(Auto, min(stopping.tol, stopping.residual_tol**2) or SETTLED**2)
+        return partial(Auto, gain)
+    if acceleration == "incremental":
+        return partial(Incremental, np.sqrt(gain))
     return SOLVERS[acceleration]

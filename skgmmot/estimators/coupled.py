@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import ClassifierTags
 from sklearn.utils._param_validation import HasMethods
 
-from ..checks import EM_CONSTRAINTS, Interval, checked_weights
+from ..checks import EM_CONSTRAINTS, Interval
 from ..coupling.objective import CoupledState
 from ..parameters import (
     CovarianceType,
@@ -23,10 +23,8 @@ from ..parameters import (
 from .callbacks import CallbackSupportMixin
 from .coupled_derivatives import DifferentiableCoupledFit
 from .coupled_fit import CoupledFit
+from .coupled_input import CoupledInput
 from .coupled_prediction import CoupledDensity
-from .coupled_starts import PAIR_DOMAINS, Cloud, rows_of
-from .domains import two_domains
-from .input_rows import checked_rows
 from .manners import PackageManners
 from .state import keeping_last_fit, warn_of
 
@@ -34,6 +32,7 @@ from .state import keeping_last_fit, warn_of
 class CoupledGMMFitter(
     PackageManners,
     CallbackSupportMixin,
+    CoupledInput,
     CoupledFit,
     DifferentiableCoupledFit,
     CoupledDensity,
@@ -79,7 +78,8 @@ class CoupledGMMFitter(
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How the fits that it starts from are initialized.
     init_size : int or None, default=20_000
-        The starts look at this many random rows of each cloud. None: at all rows.
+        The starts look at this many random rows of each cloud, in memory. None: at all rows, which
+        is refused where some are read in chunks.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights of every mixture that is fitted for a start.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -256,7 +256,9 @@ class CoupledGMMFitter(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            float32 and float64 are kept, anything else becomes float64.
+            float32 and float64 are kept, anything else becomes float64. What is large and not in
+            memory is read in chunks, as by `DifferentiableGaussianMixture.fit`: those that have
+            rows of both domains twice for each sweep. `fit_pair` reads two files once.
         y : array-like of shape (n_samples,), default=None
             The domain of each row, if ``sample_domain`` is not given.
         sample_domain : array-like of shape (n_samples,), default=None
@@ -284,21 +286,6 @@ class CoupledGMMFitter(
             warn_of(self._fit_rows(X, y, sample_domain, sample_weight))
         return self
 
-    def _fit_rows(self, X, y, sample_domain, sample_weight):
-        X = checked_rows(self, X, reset=True, ensure_min_samples=2)
-        domains, is_source = two_domains(sample_domain, y, X)
-        weight = None if sample_weight is None else checked_weights(sample_weight, X)
-        clouds = []
-        for rows, label in zip((is_source, ~is_source), domains, strict=True):
-            part = None if weight is None else weight[rows]
-            if part is not None and not part.any():
-                raise ValueError(
-                    f"sample_weight: at least one weight of the domain {label!r} must be positive."
-                )
-            clouds.append(Cloud(X[rows], part))
-        domain = np.where(is_source, *domains)
-        return self._fit_clouds(clouds, domains, lambda: (X, domain, weight))
-
     def fit_pair(
         self,
         X_source: ArrayLike,
@@ -316,6 +303,8 @@ class CoupledGMMFitter(
         ----------
         X_source : array-like of shape (n_source, n_features)
         X_target : array-like of shape (n_target, n_features)
+            One may be in memory and the other one be read in chunks, as by
+            `DifferentiableGaussianMixture.fit`.
         sample_weight_source : array-like of shape (n_source,), default=None
         sample_weight_target : array-like of shape (n_target,), default=None
 
@@ -337,29 +326,6 @@ class CoupledGMMFitter(
         with keeping_last_fit(self):
             warn_of(self._fit_arrays(arrays, weights))
         return self
-
-    def _fit_arrays(self, arrays, weights):
-        clouds = []
-        shapes = [np.shape(array) for array in arrays.values()]
-        if all(len(shape) == 2 for shape in shapes) and shapes[0][1] != shapes[1][1]:
-            raise ValueError(
-                f"X_source and X_target must have the same features; got {shapes[0][1]} and "
-                f"{shapes[1][1]} of them."
-            )
-        checked = [
-            self._checked_array(array, name, reset=name == "X_source")
-            for name, array in arrays.items()
-        ]
-        if checked[0].dtype != checked[1].dtype:
-            checked = [np.asarray(X, dtype=np.float64) for X in checked]
-        for X, (name, weight) in zip(checked, weights.items(), strict=True):
-            if weight is not None:
-                try:
-                    weight = checked_weights(weight, X)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
-            clouds.append(Cloud(X, weight))
-        return self._fit_clouds(clouds, PAIR_DOMAINS, lambda: rows_of(clouds), as_pair=True)
 
     def fit_transform(
         self,
@@ -384,9 +350,3 @@ class CoupledGMMFitter(
         with keeping_last_fit(self):
             self.fit(X, y, sample_domain=sample_domain, sample_weight=sample_weight)
             return self.transform(X, sample_domain=y if sample_domain is None else sample_domain)
-
-    def _checked_array(self, X, name, *, reset):
-        try:
-            return checked_rows(self, X, reset=reset, ensure_min_samples=2)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error

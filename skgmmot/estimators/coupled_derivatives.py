@@ -1,16 +1,17 @@
 """The gradient of two coupled mixtures with respect to their clouds."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_cotangent, checked_weights
+from ..checks import as_cotangent
 from ..coupling.objective import mixtures_of
 from ..coupling.optimum_gradients import data_cotangents
 from ..parameters import CotangentLike, FloatArray
-from .coupled_starts import Cloud
+from ..samples.chunks import RecordedCotangent
+from .input_rows import in_parts
 from .state import warn_of
 
 _MODES = ("implicit", "one_step")
@@ -30,6 +31,8 @@ class DifferentiableCoupledFit:
         sample_weight_source: ArrayLike | None = None,
         sample_weight_target: ArrayLike | None = None,
         tol: float = 1e-6,
+        out_source: Any = None,
+        out_target: Any = None,
     ) -> tuple[FloatArray, FloatArray]:
         """Gradient of a loss of the two fitted mixtures with respect to the two clouds.
 
@@ -50,16 +53,20 @@ class DifferentiableCoupledFit:
         sample_weight_target : array-like of shape (n_target,), default=None
         tol : float, default=1e-6
             Relative accuracy asked of ``implicit``, for the linear system and the optimum.
+        out_source, out_target : array of the shape of the cloud, default=None
+            Where to write the gradients, as ``out`` of
+            `DifferentiableGaussianMixture.gradient_wrt_data`.
 
         Returns
         -------
         gradient_source, gradient_target : ndarray, of the shapes and dtypes of the clouds
+            ``out_source`` and ``out_target`` where these are given.
 
         Raises
         ------
         ValueError
-            If the mode is unknown, a cotangent does not match its mixture, or the data have
-            another number of features.
+            If the mode is unknown, a cotangent does not match its mixture, the data have
+            another number of features, or an array to write to has another shape.
         RuntimeError
             If the linear system of ``implicit`` could not be solved.
 
@@ -91,15 +98,20 @@ class DifferentiableCoupledFit:
                 f"covariance_type was changed to {self.covariance_type!r} after a fit with "
                 f"{fitted_type!r}. Fit again, with warm_start=False, or set it back."
             )
-        clouds, dtypes = [], []
-        for name, X, weight in (
-            ("X_source", X_source, sample_weight_source),
-            ("X_target", X_target, sample_weight_target),
-        ):
-            X = self._checked_array(X, name, reset=False)
-            weight = None if weight is None else checked_weights(weight, X)
-            dtypes.append(X.dtype)
-            clouds.append(Cloud(X, weight))
+        arrays = {"X_source": in_parts(X_source), "X_target": in_parts(X_target)}
+        weights = {
+            "sample_weight_source": sample_weight_source,
+            "sample_weight_target": sample_weight_target,
+        }
+        outs = {"out_source": out_source, "out_target": out_target}
+        for (name, out), (name_of_rows, X) in zip(outs.items(), arrays.items(), strict=True):
+            if out is not None and tuple(np.shape(out)) != tuple(np.shape(X)):
+                raise ValueError(
+                    f"{name} must have the shape of {name_of_rows}, {np.shape(X)}; got "
+                    f"{np.shape(out)}."
+                )
+        checked = {name: self._checked_array(X, name) for name, X in arrays.items()}
+        clouds = self._checked_clouds(checked, weights)
         problem = self._problem(clouds)
         pair = mixtures_of(self._state, problem.family)
         nothing = None, None, None
@@ -109,14 +121,22 @@ class DifferentiableCoupledFit:
         )
         found, _, complaints = data_cotangents(problem, self._state, cotangents, mode=mode, tol=tol)
         warn_of(complaints)
-        return tuple(
-            _with_zeros(data_bar.X, cloud).astype(dtype, copy=False)
-            for data_bar, cloud, dtype in zip(found, clouds, dtypes, strict=True)
-        )
+        return tuple(map(_gradient, found, clouds, outs.values()))
+
+
+def _gradient(data_bar, cloud, out):
+    """What all rows of a cloud receive, in their dtype; those of weight zero nothing."""
+    dtype = cloud.samples.dtype
+    if isinstance(data_bar, RecordedCotangent):
+        return data_bar.collected(dtype, out)[0]
+    rows = _with_zeros(data_bar.X, cloud).astype(dtype, copy=False)
+    if out is None:
+        return rows
+    out[:] = rows
+    return out
 
 
 def _with_zeros(rows, cloud):
-    """Gradients of all rows; those of weight zero have none."""
     if len(rows) == len(cloud.X):
         return rows
     out = np.zeros((len(cloud.X), rows.shape[1]))

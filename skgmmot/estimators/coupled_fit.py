@@ -20,7 +20,6 @@ from ..em.em_map import EMMap
 from ..em.fit import Stopping
 from ..families import FULL, family_of
 from ..families.covariances import CollapsedComponentError
-from ..numerics.threads import effective_n_threads
 from ..results.transport_result import MixtureTransport, transport_between
 from .callbacks import FitTasks, has_callbacks, with_callbacks
 from .coupled_starts import (
@@ -64,10 +63,10 @@ class CoupledFit:
 
         ``data()`` returns all rows, their domains and their weights, for callbacks.
         """
-        frozen, n_components = self._checked_target(clouds[0].X.shape[1])
+        frozen, n_components = self._checked_target(clouds[0].samples.shape[1])
         for cloud, n, side in zip(clouds, n_components, ("source", "target"), strict=True):
-            n_rows = len(cloud.without_zeros().X)
-            if n_rows < n or len(cloud.X) < 2:
+            n_rows = cloud.samples.shape[0]
+            if n_rows < n or cloud.n_rows < 2:
                 raise ValueError(
                     f"The {side} has n_samples = {n_rows} (of positive weight); it needs 2, and "
                     f"at least as many as components, here {n}. Decrease n_components, or pass "
@@ -83,9 +82,9 @@ class CoupledFit:
         tasks = FitTasks(self, X, weight, n_runs, sample_domain=domain, names=names)
         self.domains_, self._fitted_as_pair = domains, as_pair
         self._target_is_frozen = problem.freeze_target
+        dtype = np.result_type(*(cloud.samples.dtype for cloud in clouds))
 
         def sweeping(problem, max_iter):
-            dtype = clouds[0].X.dtype
             return tasks.restart(max_iter, lambda found: self._attributes(problem, found, dtype)[0])
 
         if warm and self.transport_weight:
@@ -105,7 +104,7 @@ class CoupledFit:
                 callback = self._printing(used, on_sweep) if self.verbose else on_sweep
                 result = maximize(problem, state, self._stopping(self.max_iter - used), callback)
             result = result._replace(history=known + result.history[bool(known) :])
-        attributes, complaints = self._attributes(problem, result.evaluation, clouds[0].X.dtype)
+        attributes, complaints = self._attributes(problem, result.evaluation, dtype)
         vars(self).update(attributes)
         self.lower_bounds_ = result.objectives
         self.log_likelihoods_ = np.array([terms[1:3] for terms in result.history])
@@ -155,12 +154,7 @@ class CoupledFit:
     def _problem(self, clouds):
         reg, penalties = checked_regularization(self.reg, self.reg_m)
         sides = [
-            EMMap.on(
-                *cloud.without_zeros(),
-                covariance_type=self.covariance_type,
-                reg_covar=self.reg_covar,
-                n_threads=effective_n_threads(self.n_jobs),
-            )
+            EMMap.of(cloud.samples, self.covariance_type, reg_covar=self.reg_covar)
             for cloud in clouds
         ]
         for side in sides:
@@ -177,8 +171,17 @@ class CoupledFit:
     def _start(self, clouds, problem, frozen, n_components, last, sweeping):
         """The best of all starts after some sweeps, failures, and whether rows were left out.
 
+        Where rows are read in chunks, starts look at rows in memory all the same: at some, or at
+        all if they are few.
         With a last state, which is for fits without coupling, EM goes on from there.
         """
+        coupled = problem.transport_weight > 0
+        is_read = coupled and not all(cloud.samples.in_memory for cloud in clouds)
+        if is_read and self.init_size is None:
+            raise ValueError(
+                "init_size=None fits the starts to all rows at once, but some are read in chunks. "
+                "Pass the number of random rows of each cloud to look at."
+            )
         seeds = seeds_of(self.random_state, self.n_init if last is None else 1)
         shared = (name for name in EM_CONSTRAINTS if name not in _OF_ITS_OWN)
         options = {name: getattr(self, name) for name in shared}
@@ -188,9 +191,8 @@ class CoupledFit:
         size = self.init_size
         if size is not None:
             size = max(size, *n_components)
-        coupled = problem.transport_weight > 0
-        thin = coupled and size is not None and max(len(cloud.X) for cloud in clouds) > size
-        if thin:
+        thin = coupled and size is not None and max(c.samples.shape[0] for c in clouds) > size
+        if thin or is_read:
             rng = check_random_state(seeds[0])
             clouds = [thinned(cloud, size, rng) for cloud in clouds]
             problem = self._problem(clouds)

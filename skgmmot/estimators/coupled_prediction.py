@@ -1,16 +1,20 @@
 """What two coupled mixtures can do once they are fitted: move, label and score samples."""
 
+from copy import copy
+from functools import partial
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import as_real, checked_weights, counted
+from ..checks import counted
 from ..em.densities import completed_log_density, log_density
 from ..parameters import FloatArray
 from ..results.transport_result import transport_between
-from .domains import rows_of_source, two_domains
-from .input_rows import checked_rows
+from ..samples.dask_chunks import DaskRows
+from .domains import part_of, rows_of_source, two_domains
+from .input_rows import answers_by_domain, checked_rows, row_counts, row_weights
 from .state import warn_of
 
 _SIDES = ("source", "target")
@@ -25,24 +29,24 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
     """
 
     def _checked(self, X, sample_domain, *, name="sample_domain", unlabelled_are_source=False):
-        """Checked data and which rows are of the source."""
+        """Checked data and which rows are of the source: a bool for each, or one for all."""
         check_is_fitted(self)
-        X = checked_rows(self, X)
+        X = checked_rows(self, X, or_chunks=True)
         if sample_domain is None:
-            return X, np.full(len(X), unlabelled_are_source)
+            return X, np.bool_(unlabelled_are_source)
         return X, rows_of_source(sample_domain, X, self.domains_, name)
 
-    def _by_domain(self, X, sample_domain, of_mixture):
-        """``of_mixture(mixture, rows)`` of each domain's rows, in the order of ``X``."""
+    def _by_domain(self, X, sample_domain, question, shape=(), dtype=None):
+        """``question(rows, mixture=…)`` of each domain's rows, in the order of ``X``.
+
+        An array of a dtype (None: that of ``X``), with a row of a ``shape`` for each.
+        """
         X, is_source = self._checked(X, sample_domain)
-        out = None
-        for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True):
-            if rows.any():
-                values = of_mixture(mixture, X[rows])
-                if out is None:
-                    out = np.zeros((len(X), *values.shape[1:]), dtype=values.dtype)
-                out[rows] = values
-        return out
+        mixtures = self._mixtures
+        if isinstance(X, DaskRows):  # of which several are asked about at once
+            mixtures = [copy(mixture).set_params(n_jobs=1) for mixture in mixtures]
+        questions = [partial(question, mixture=mixture) for mixture in mixtures]
+        return answers_by_domain(X, is_source, questions, shape, dtype or X.dtype)
 
     @property
     def _mixtures(self):
@@ -99,10 +103,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
 
     def _moved(self, X, sample_domain, transport):
         X, is_source = self._checked(X, sample_domain, unlabelled_are_source=self._fitted_as_pair)
-        moved = X.copy()
-        if is_source.any():
-            moved[is_source] = transport.map(X[is_source], method="barycentric")
-        return moved
+        return answers_by_domain(X, is_source, (transport.map, _same), X.shape[1:], X.dtype)
 
     def mass_factors(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """By which factor the mass of each sample changes on its way to the target.
@@ -123,13 +124,10 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         factors : ndarray of shape (n_samples,), of the dtype of ``X``
         """
         check_is_fitted(self)
-        rows, is_source = self._checked(
-            X, sample_domain, unlabelled_are_source=self._fitted_as_pair
-        )
-        factors = np.ones(len(rows), dtype=rows.dtype)
-        if is_source.any():
-            factors[is_source] = self.transport_.mass_factors(rows[is_source])
-        return factors
+        as_source = self._fitted_as_pair
+        rows, is_source = self._checked(X, sample_domain, unlabelled_are_source=as_source)
+        questions = self.transport_.mass_factors, _ones
+        return answers_by_domain(rows, is_source, questions, (), rows.dtype)
 
     def predict(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> NDArray[np.int64]:
         """Most probable component of each sample, under the mixture of its own domain.
@@ -146,7 +144,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         -------
         labels : ndarray of shape (n_samples,), int64
         """
-        return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.predict(rows))
+        return self._by_domain(X, sample_domain, _labels, dtype=np.dtype(np.int64))
 
     def predict_proba(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Probability of each component, under the mixture of the sample's own domain.
@@ -163,12 +161,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             other one lacks are zero.
         """
         width = max(mixture.n_components for mixture in self._mixtures)
-
-        def padded(mixture, rows):
-            proba = mixture.predict_proba(rows)
-            return np.pad(proba, ((0, 0), (0, width - proba.shape[1])))
-
-        return self._by_domain(X, sample_domain, padded)
+        return self._by_domain(X, sample_domain, partial(_responsibilities, width=width), (width,))
 
     def score_samples(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """Log-likelihood of each sample, under the mixture of its own domain.
@@ -182,7 +175,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         -------
         log_likelihood : ndarray of shape (n_samples,), of the dtype of ``X``
         """
-        return self._by_domain(X, sample_domain, lambda mixture, rows: mixture.score_samples(rows))
+        return self._by_domain(X, sample_domain, _log_densities)
 
     def score(
         self,
@@ -222,12 +215,10 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             X, is_source = self._checked(X, sample_domain)
         weight = None
         if sample_weight is not None:
-            checked_weights(sample_weight, X)
-            weight = as_real(sample_weight, "sample_weight")  # as counts
+            row_weights(sample_weight, X)
+            weight = row_counts(sample_weight, X)
         return [
-            mixture._log_likelihood(
-                X[rows], None if weight is None else weight[rows], density=density
-            )
+            mixture._log_likelihood(*part_of(X, weight, rows), density=density)
             for mixture, rows in zip(self._mixtures, (is_source, ~is_source), strict=True)
             if (rows if weight is None else rows & (weight > 0)).any()
         ]
@@ -352,3 +343,27 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             f"domain must be one of {_SIDES} or a label of the fit, {self.domains_}; got "
             f"{domain!r}."
         )
+
+
+# Questions to rows in memory. They can be sent to another process.
+
+
+def _labels(X, mixture):
+    return mixture.predict(X)
+
+
+def _log_densities(X, mixture):
+    return mixture.score_samples(X)
+
+
+def _responsibilities(X, mixture, width):
+    proba = mixture.predict_proba(X)
+    return np.pad(proba, ((0, 0), (0, width - proba.shape[1])))
+
+
+def _same(X):
+    return X
+
+
+def _ones(X):
+    return np.ones(len(X))

@@ -1,6 +1,6 @@
 """Where a coupled fit starts: from mixtures fitted without coupling."""
 
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -11,9 +11,9 @@ from ..checks import checked_weights
 from ..coupling.objective import starting_state
 from ..coupling.sweeps import maximize
 from ..families.covariances import CollapsedComponentError
-from ..numerics.threads import effective_n_threads
 from ..samples import samples_of
 from .em_options import em_map_of, fit_by_em
+from .input_rows import stacked
 from .mixture import DifferentiableGaussianMixture
 
 # The labels of source and target after `fit_pair`: skada's.
@@ -27,26 +27,39 @@ _TIE = 1e-9
 _EM_RESIDUAL, _EM_STEPS = 1e-3, 100
 
 
-class Cloud(NamedTuple):
-    """X of shape (n_samples, n_features), and its sample weights or None."""
+class Cloud:
+    """The rows of a domain, in memory or in chunks.
 
-    X: np.ndarray
-    weight: np.ndarray | None
+    Parameters
+    ----------
+    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64; or ChunkedRows
+    weight : ndarray of shape (n_samples,), float64, not all zero; or None
+    n_threads : int, default=1
+    n_rows : int, default=None
+        Of the domain, where X has rows of the other one too, with weight zero. None: all.
+    """
 
-    def without_zeros(self):
-        """The cloud without its rows of weight zero."""
-        if self.weight is None or self.weight.all():
-            return self
-        return Cloud(self.X[self.weight > 0], self.weight[self.weight > 0])
+    def __init__(self, X, weight=None, n_threads=1, n_rows=None):
+        self.X, self.weight, self.n_threads = X, weight, n_threads
+        self.n_rows = len(X) if n_rows is None else n_rows
+
+    @cached_property
+    def samples(self):
+        """`Samples` of the rows that have weight. Of chunks the first look is made only once."""
+        return samples_of(self.X, self.weight, self.n_threads)
 
 
 def thinned(cloud, size, random_state):
-    """At most ``size`` random rows of a cloud."""
-    if len(cloud.X) <= size:
+    """At most ``size`` random rows of those of a cloud that have weight, in memory."""
+    samples = cloud.samples
+    if samples.shape[0] <= size and samples.in_memory:
         return cloud
-    rows = sample_without_replacement(len(cloud.X), size, random_state=random_state)
-    rows.sort()
-    return Cloud(cloud.X[rows], None if cloud.weight is None else cloud.weight[rows])
+    rows = slice(None)
+    if samples.shape[0] > size:
+        rows = sample_without_replacement(samples.shape[0], size, random_state=random_state)
+        rows.sort()
+    X, weight = samples.subset(rows).rows()
+    return Cloud(X, None if weight is None else checked_weights(weight, X), cloud.n_threads)
 
 
 def seeds_of(random_state, n_init):
@@ -66,10 +79,9 @@ def independent_fit(cloud, n_components, options, seed, start=None):
     mixture = DifferentiableGaussianMixture(
         n_components, acceleration=None, random_state=seed, **options
     )
-    X, weight = cloud.without_zeros()
-    weight = None if weight is None else checked_weights(weight, X)
-    em_map = em_map_of(mixture, samples_of(X, weight, effective_n_threads(mixture.n_jobs)))
-    mixture._set_parameters(fit_by_em(mixture, em_map, last=start).result.parameters, X.dtype)
+    em_map = em_map_of(mixture, cloud.samples)
+    fitted = fit_by_em(mixture, em_map, last=start).result.parameters
+    mixture._set_parameters(fitted, cloud.samples.dtype)
     return mixture.parameters_
 
 
@@ -111,17 +123,18 @@ def starting_pairs(clouds, n_components, options, seed, *, frozen, coupled, star
 
 
 def pooled(clouds):
+    """One cloud of the rows of both."""
     weight = None
     if any(cloud.weight is not None for cloud in clouds):
-        parts = (np.ones(len(X)) if own is None else own for X, own in clouds)
+        parts = (np.ones(len(c.X)) if c.weight is None else c.weight for c in clouds)
         weight = np.concatenate(list(parts))
-    return Cloud(np.concatenate([cloud.X for cloud in clouds]), weight)
+    return Cloud(stacked([cloud.X for cloud in clouds]), weight, clouds[0].n_threads)
 
 
 def rows_of(clouds):
     """All rows of a pair of clouds, their domains and their weights."""
-    X, weight = pooled(clouds)
-    return X, np.repeat(PAIR_DOMAINS, [len(cloud.X) for cloud in clouds]), weight
+    both = pooled(clouds)
+    return both.X, np.repeat(PAIR_DOMAINS, [len(cloud.X) for cloud in clouds]), both.weight
 
 
 def best_of(problem, pairs, sweeping, stopping):

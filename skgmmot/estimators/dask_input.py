@@ -92,6 +92,38 @@ def dask_aligned(values, X, shape, name):
     return X.aligned(values.astype(np.float64, copy=False))
 
 
+def dask_stacked(parts):
+    """A dask array of the rows of several, at least one of which Dask holds."""
+    import dask
+    import dask.array as da
+
+    arrays = []
+    for X in parts:
+        if isinstance(X, ChunkedRows):
+            read, sizes = dask.delayed(X.read), np.diff(X.bounds).tolist()
+            arrays += [
+                da.from_delayed(read(number), (size, X.shape[1]), X.dtype)
+                for number, size in enumerate(sizes)
+            ]
+        else:
+            arrays.append(X.array if isinstance(X, DaskRows) else X)
+    return da.concatenate(arrays)
+
+
+def dask_labels(labels, X, name):
+    """Labels of the rows of `DaskRows`, a dask array with its chunks."""
+    if hasattr(labels, "to_dask_array"):
+        labels = labels.to_dask_array(lengths=True)
+    if labels.ndim != 1:
+        raise ValueError(f"{name} must have one label for each row; got shape {labels.shape}.")
+    _refuse_unknown(labels, name)
+    if len(labels) != len(X):
+        raise ValueError(
+            f"{name} has {len(labels)} labels, and X has {len(X)} rows: inconsistent numbers."
+        )
+    return X.aligned(labels)
+
+
 def warn_of_small_chunks(X, n_components, covariance_type):
     """Warn where Dask takes longer for a task than the task for its rows."""
     n_features = X.shape[1]
@@ -130,9 +162,18 @@ def _refuse_kind(array, name):
 
 
 def _extremes(weight):
-    import dask
+    """The lowest and the highest, by one task for each block.
 
-    return (float(value) for value in dask.compute(weight.min(), weight.max()))
+    With two of them Dask would not fuse what makes the block into either, and a cluster would be
+    told of the same key twice: as a task of its own, and as one that is fused, in a fit.
+    """
+    chunks = ((2,) * weight.numblocks[0],)
+    of_blocks = weight.map_blocks(_extremes_of, chunks=chunks, meta=np.empty(0)).compute()
+    return float(of_blocks[::2].min()), float(of_blocks[1::2].max())
+
+
+def _extremes_of(block):
+    return np.array([block.min(initial=np.inf), block.max(initial=-np.inf)])
 
 
 def _warn_of_performance(message):

@@ -3,6 +3,9 @@
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from ..samples.dask_chunks import DaskRows
+from .dask_input import dask_labels, is_dask
+
 _CURE = (
     "Pass sample_domain (or y) with one label for each row: a label that is not negative for the "
     "source and a negative one for the target, or any two labels, of which the first in sorted "
@@ -27,7 +30,7 @@ def two_domains(sample_domain, y, X):
             f"tells the two domains apart. {_CURE}"
         )
     labels = _checked(labels, X, name)
-    found = np.unique(labels)
+    found = _distinct(labels, name)
     if len(found) != 2:
         cure = _CURE if len(found) > 1 else f"{_CURE} {_CURE_OF_FOLDS}"
         shown = ", ".join(map(repr, found[:5].tolist())) + (", …" if len(found) > 5 else "")
@@ -43,21 +46,53 @@ def two_domains(sample_domain, y, X):
 
 
 def rows_of_source(sample_domain, X, domains, name="sample_domain"):
-    """Which rows are of the source, for labels that the fit has seen, or one label for all rows."""
-    labels = _checked(sample_domain, X, name)
-    is_source, is_target = labels == domains[0], labels == domains[1]
-    if not (is_source | is_target).all():
-        unknown = np.unique(labels[~(is_source | is_target)])[0:1].tolist()[0]
+    """Which rows are of the source, for labels that the fit has seen, or one label for all rows.
+
+    A bool for each, or one for all.
+    """
+    labels = sample_domain if np.isscalar(sample_domain) else _checked(sample_domain, X, name)
+    found = _distinct(labels, name) if is_dask(labels) else np.asarray(labels)
+    is_known = (found == domains[0]) | (found == domains[1])
+    if not is_known.all():
+        unknown = np.unique(found[~is_known])[0:1].tolist()[0]
         raise ValueError(
             f"{name}: the label {unknown!r} is not one of the fit, which are "
             f"{domains[0]!r} for the source and {domains[1]!r} for the target."
         )
-    return is_source
+    return labels == domains[0] if np.ndim(labels) else np.bool_(found == domains[0])
+
+
+def part_of(X, weight, rows):
+    """The rows of one domain (a mask) and their weights, or None.
+
+    Rows in chunks are not taken apart: those of the other domain have weight zero.
+    """
+    if not rows.ndim:  # all of them
+        return X, weight
+    if isinstance(X, np.ndarray):
+        return X[rows], None if weight is None else weight[rows]
+    part = rows.astype(np.float64) if weight is None else np.where(rows, weight, 0.0)
+    return X, X.aligned(part) if isinstance(X, DaskRows) else part
 
 
 def _checked(labels, X, name):
-    labels = column_or_1d(np.full(len(X), labels) if np.isscalar(labels) else labels)
+    if is_dask(labels) and isinstance(X, DaskRows):
+        return dask_labels(labels, X, name)
+    labels = column_or_1d(labels)
     check_consistent_length(X, labels)
+    _refuse_nonfinite(labels, name)
+    return labels
+
+
+def _distinct(labels, name):
+    """Those that differ, in sorted order."""
+    found = np.unique(labels)
+    if is_dask(found):
+        found = found.compute()
+        _refuse_nonfinite(found, name)
+    return found
+
+
+def _refuse_nonfinite(labels, name):
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{name} contains NaN or infinity. {_CURE}")
-    return labels

@@ -1,17 +1,18 @@
 """The rows that a method of an estimator is given, in memory or in chunks; questions to them."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from ..checks import weights_and_unit
+from ..checks import as_real, weights_and_unit
 from ..numerics.threads import effective_n_threads
 from ..samples import chunks_of
 from ..samples.chunks import refuse_nonfinite
 from ..samples.dask_chunks import DaskRows
 from ..samples.rows import ChunkedRows, in_chunks
-from .dask_input import dask_rows, dask_weights, is_dask
+from .dask_input import dask_aligned, dask_rows, dask_stacked, dask_weights, is_dask
 
 
 def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1, or_chunks=False):
@@ -52,9 +53,9 @@ def _checked_chunks(estimator, X, reset, ensure_min_samples, are_taken):
             f"Found array with {X.shape[0]} sample(s) (shape={X.shape}) while a minimum of "
             f"{ensure_min_samples} is required by {name}."
         )
-    named = X if getattr(X, "like", None) is None else X.like
-    validate_data(estimator, named, reset=reset, skip_check_array=True)
-    return X
+    like = getattr(X, "like", None)
+    validate_data(estimator, X if like is None else like, reset=reset, skip_check_array=True)
+    return X if like is None else DaskRows(X.array)  # the names of its features are checked now
 
 
 def row_weights(sample_weight, X):
@@ -64,9 +65,34 @@ def row_weights(sample_weight, X):
     return (dask_weights if isinstance(X, DaskRows) else weights_and_unit)(sample_weight, X)
 
 
+def row_counts(sample_weight, X):
+    """Weights that count, in the unit in which they are given."""
+    if isinstance(X, DaskRows):
+        return dask_aligned(sample_weight, X, X.shape[:1], "sample_weight")
+    return as_real(sample_weight, "sample_weight")
+
+
 def n_threads_of(X, n_jobs):
     """Number of threads for one question to rows; Dask asks several at once."""
     return 1 if isinstance(X, DaskRows) else effective_n_threads(n_jobs)
+
+
+def stacked(parts):
+    """Rows of several arrays, one after the other: an array, `ChunkedRows` or a dask array."""
+    if any(isinstance(X, DaskRows) for X in parts):
+        return dask_stacked(parts)
+    if all(isinstance(X, np.ndarray) for X in parts):
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else ChunkedRows(parts)
+
+
+@contextmanager
+def naming(argument):
+    """Say in an error which argument it is of."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error
 
 
 def answers_of(X, question, shape, dtype):
@@ -74,6 +100,18 @@ def answers_of(X, question, shape, dtype):
     if isinstance(X, np.ndarray):
         return question(X)
     return chunks_of(X).gathered(partial(_answers, question), [shape], dtype)[0]
+
+
+def answers_by_domain(X, is_source, questions, shape, dtype):
+    """The same, of one question for rows of the source and of another one for all others.
+
+    ``is_source`` has a bool for each row, or one for all.
+    """
+    ask = partial(_each_domain, questions=questions, shape=shape, dtype=dtype)
+    if isinstance(X, np.ndarray) or not is_source.ndim:
+        return answers_of(X, partial(ask, is_source), shape, dtype)
+    chunks = chunks_of(X, is_source.astype(np.float64))  # in the place of weights
+    return chunks.gathered(partial(_answers_by_domain, ask), [shape], dtype)[0]
 
 
 def total_of(X, weight, exponent, question):
@@ -86,6 +124,20 @@ def total_of(X, weight, exponent, question):
 def _answers(question, chunk):
     refuse_nonfinite(chunk.X, chunk.first)
     return (question(chunk.X),)
+
+
+def _each_domain(is_source, X, *, questions, shape, dtype):
+    out = np.zeros((len(X), *shape), dtype)
+    is_source = np.broadcast_to(is_source, len(X))
+    for question, rows in zip(questions, (is_source, ~is_source), strict=True):
+        if rows.any():
+            out[rows] = question(X[rows])
+    return out
+
+
+def _answers_by_domain(ask, chunk):
+    refuse_nonfinite(chunk.X, chunk.first)
+    return (ask(chunk.weight > 0, chunk.X),)
 
 
 def _sums(question, chunk):

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from ..checks import EM_CONSTRAINTS, Interval
 from ..em.adjoints import FitRecord
 from ..em.fit import complaints_of
+from ..em.online import CentredStatistics
 from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, FloatArray, InitParams, RandomState
 from ..samples import samples_of
@@ -23,6 +24,7 @@ from .derivatives import DifferentiableFit
 from .em_options import em_map_of, fit_by_em, stopping_of
 from .input_rows import row_weights
 from .manners import PackageManners
+from .online import OnlineFit
 from .prediction import MixtureDensity
 from .sklearn_exchange import SklearnExchange
 from .state import forget_fit, keeping_last_fit, warn_of
@@ -31,6 +33,7 @@ from .state import forget_fit, keeping_last_fit, warn_of
 class DifferentiableGaussianMixture(
     PackageManners,
     CallbackSupportMixin,
+    OnlineFit,
     DifferentiableFit,
     SklearnExchange,
     MixtureDensity,
@@ -91,16 +94,25 @@ class DifferentiableGaussianMixture(
         where they start: EM as balanced entropic transport. With ``fixed_weights`` it is Sinkhorn
         EM (Mena et al. 2020), which keeps components that EM would lose. A step takes several
         passes over the data more. Prediction is that of the mixture.
-    acceleration : {"auto", None, "anderson", "lbfgs", "newton"}, default="auto"
+    acceleration : {"auto", None, "anderson", "incremental", "lbfgs", "newton"}, default="auto"
         ``lbfgs`` (quasi-Newton), ``newton`` (Newton-Krylov, with exact derivatives), both in a
         trust region, and ``anderson`` (Anderson mixing) take far fewer passes over the data where
         EM is slow, because components overlap. They begin after 10 plain steps, and refuse moves
         that lose likelihood. ``auto`` is plain EM that becomes ``lbfgs`` where, from the tenth
-        step on, its gains promise more than 30 steps more. None: plain EM, whose iterates are
-        those of scikit-learn, and the only one that can be unrolled; the others may climb to
-        another maximum.
+        step on, its gains promise more than 30 steps more. ``incremental`` (Neal and Hinton 1998)
+        gets furthest in the first passes, for data of which a pass is dear: it makes an M-step
+        after each of up to 16 groups of consecutive rows, a plain step after two such passes, and
+        becomes ``lbfgs`` where these promise more than 5 passes more. Not with
+        ``e_step="sinkhorn"``. None: plain EM, whose iterates are those of scikit-learn, and the
+        only one that can be unrolled; the others may climb to another maximum.
     anderson_depth : int, default=10
         Number of steps that ``anderson`` looks back on.
+    learning_decay : float, default=0.7
+        How fast batches come to count less in `partial_fit`, as in scikit-learn's
+        LatentDirichletAllocation: batch t counts (t + ``learning_offset``)^(-``learning_decay``).
+        More than 0.5 and at most 1. More averages longer, less forgets the start faster.
+    learning_offset : float, default=10.0
+        Zero or more; a large one lets the first batches count less.
     random_state : int, RandomState instance or None, default=None
         Seeds the initialization and `sample`.
     warm_start : bool, default=False
@@ -129,13 +141,13 @@ class DifferentiableGaussianMixture(
     parameters_ : MixtureParameters
         The three parts together.
     converged_ : bool
-        Whether both ``tol`` and ``residual_tol`` were met.
+        Whether both ``tol`` and ``residual_tol`` were met. False after `partial_fit`.
     n_iter_ : int
-        Number of EM steps of the best restart.
+        Number of EM steps of the best restart; after `partial_fit` ``n_steps_``.
     n_evaluations_ : int
         Number of its passes over the data: steps, and with ``acceleration`` also moves that
-        were refused and products with the derivative of a step. (An E-step counts once,
-        ``sinkhorn`` too.)
+        were refused, products with the derivative of a step, and passes of ``incremental``
+        between plain steps. (An E-step counts once, ``sinkhorn`` too.)
     lower_bound_ : float
         Mean log-likelihood before the last step; minus the free energy where the temperature is
         not one, minus the value of the balanced transport with ``e_step="sinkhorn"``.
@@ -146,6 +158,11 @@ class DifferentiableGaussianMixture(
         ``e_step="sinkhorn"``.
     residual_ : float
         Scaled size of F(θ) - θ at the fitted parameters, F being an EM step.
+    n_samples_seen_ : int
+        Number of rows of positive weight of `fit`, and of all calls of `partial_fit` since.
+    n_steps_ : int
+        Number of steps of `partial_fit`. Beside this and the parameters it leaves those of the
+        attributes above that speak of it, and nothing of an earlier fit.
     n_features_in_ : int
         Number of features of ``X``.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -173,6 +190,9 @@ class DifferentiableGaussianMixture(
     G. Mena, A. Nejatbakhsh, E. Varol, J. Niles-Weed. Sinkhorn EM: an expectation-maximization
     algorithm based on entropic optimal transport. arXiv:2006.16548, 2020.
 
+    R. M. Neal, G. E. Hinton. A view of the EM algorithm that justifies incremental, sparse, and
+    other variants. In M. I. Jordan (ed.), Learning in Graphical Models, 355-368. Kluwer, 1998.
+
     Examples
     --------
     >>> import numpy as np
@@ -198,6 +218,8 @@ class DifferentiableGaussianMixture(
     lower_bounds_: list[float]
     marginal_error_: float
     residual_: float
+    n_samples_seen_: int
+    n_steps_: int
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
 
@@ -205,16 +227,22 @@ class DifferentiableGaussianMixture(
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "e_step": [StrOptions({"softmax", "sinkhorn"})],
-        "acceleration": [StrOptions({"auto", "anderson", "lbfgs", "newton"}), None],
+        "acceleration": [
+            StrOptions({"auto", "anderson", "incremental", "lbfgs", "newton"}),
+            None,
+        ],
         "anderson_depth": [Interval(Integral, 1, None, closed="left")],
+        "learning_decay": [Interval(Real, 0.5, 1, closed="right")],
+        "learning_offset": [Interval(Real, 0, None, closed="left")],
         "keep_path": ["boolean"],
     }
     _of_fit = (
         "weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
         "converged_", "n_iter_", "n_evaluations_", "lower_bound_", "lower_bounds_",
-        "marginal_error_", "residual_", "_fitted_type", "_record",
+        "marginal_error_", "residual_", "n_samples_seen_", "n_steps_", "_fitted_type", "_record",
+        "_statistics", "_time", "_collected",
     )  # fmt: skip
-    _as_dict = {"_record": FitRecord}
+    _as_dict = {"_record": FitRecord, "_statistics": CentredStatistics}
 
     def __init__(
         self,
@@ -234,8 +262,12 @@ class DifferentiableGaussianMixture(
         fixed_weights: bool = False,
         temperature: float | Sequence[float] = 1.0,
         e_step: Literal["softmax", "sinkhorn"] = "softmax",
-        acceleration: Literal["auto", "anderson", "lbfgs", "newton"] | None = "auto",
+        acceleration: (
+            Literal["auto", "anderson", "incremental", "lbfgs", "newton"] | None
+        ) = "auto",
         anderson_depth: int = 10,
+        learning_decay: float = 0.7,
+        learning_offset: float = 10.0,
         random_state: RandomState = None,
         warm_start: bool = False,
         keep_path: bool = True,
@@ -260,6 +292,8 @@ class DifferentiableGaussianMixture(
         self.e_step = e_step
         self.acceleration = acceleration
         self.anderson_depth = anderson_depth
+        self.learning_decay = learning_decay
+        self.learning_offset = learning_offset
         self.random_state = random_state
         self.warm_start = warm_start
         self.keep_path = keep_path
@@ -354,5 +388,6 @@ class DifferentiableGaussianMixture(
         self.lower_bound_ = best.lower_bound
         self.lower_bounds_ = result.lower_bounds
         self.residual_ = result.residual
+        self.n_samples_seen_ = em_map.samples.shape[0]
         if result.last.balance is not None:
             self.marginal_error_ = result.last.balance.error

@@ -276,7 +276,7 @@ class MixtureDensity(InformationCriteria):
         labels : ndarray of shape (n_samples,), int64
             The component of each sample.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         if isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
         theta = self._theta

@@ -136,6 +136,10 @@ class Covariances:
         """The inverse of `flatten`."""
         return vectors
 
+    def moments(self, covariances, n_features):
+        """The quadratic part of the mean of φ(x - m) where covariances about m are these."""
+        raise NotImplementedError
+
     def precisions(self, covariances, n_features):
         """`Precisions` of covariances.
 

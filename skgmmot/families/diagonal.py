@@ -86,6 +86,9 @@ class Diagonal(Family):
         whitening = self.batch(factors)
         return whitening, 1.0 / whitening
 
+    def moments(self, covariances, n_features):
+        return self.multiplicity(n_features) * self.batch(covariances)
+
     def precisions(self, covariances, n_features):
         batch = plain(self.batch(covariances))
         factors, inverses = np.empty(batch.shape), np.empty(batch.shape)

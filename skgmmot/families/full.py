@@ -107,6 +107,10 @@ class Full(Family):
         _, scale = packing(n_features)
         return unpack(vectors / np.sqrt(-2.0 * scale), n_features)
 
+    def moments(self, covariances, n_features):
+        batch = self.batch(covariances)
+        return batch.reshape(len(batch), -1)[:, packing(n_features)[0]]
+
     def precisions(self, covariances, n_features):
         batch = plain(self.batch(covariances))
         lower, inverses = np.empty(batch.shape), np.empty(batch.shape)

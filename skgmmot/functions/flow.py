@@ -31,6 +31,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from ..checks import RANDOM_STATE, Interval, checked_regularization
+from ..estimators.input_rows import in_parts
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..estimators.state import warn_of
 from ..families import family_of
@@ -43,6 +44,8 @@ from ..parameters import (
     RandomState,
 )
 from ..reprs import count, html_repr, short_repr
+from ..samples.dask_chunks import DaskRows
+from ..samples.rows import ChunkedRows
 from .descents import adam, gradient_descent
 from .flow_fits import FlowFits
 from .flow_targets import GivenTargets, SampledTarget, batch_of, loss_of, size_of_batch
@@ -139,14 +142,15 @@ def mixture_flow(
     ----------
     X : array-like of shape (n_samples, n_features)
         The points at the start; float32 and float64 are kept, anything else becomes float64.
-        They are copied.
+        They are copied to memory, in which they move; `ChunkedRows` are refused.
     target : mixture or list of mixtures, default=None
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
         a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. A list
         is several of these: the points then flow to their barycenter (section 5.1 of [1]_).
     target_samples : array-like of shape (n_target_samples, n_features), default=None
         Where to, in the place of ``target``: to the mixture of these samples, which a clone of
-        ``estimator`` fits.
+        ``estimator`` fits. What is large and not in memory is read in chunks, as by
+        `DifferentiableGaussianMixture.fit`.
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
@@ -179,7 +183,9 @@ def mixture_flow(
         with ``warm_start`` that fit starts from the last step's target, and with ``one_step`` it
         is a single EM step. The gradient is then an unbiased estimate of that of the expected
         loss of batches, which stays above zero: mixtures of two batches differ. With 1.0 the
-        target is fitted once. The last of the ``losses`` is to the mixture of all samples.
+        target is fitted once. The last of the ``losses`` is to the mixture of all samples. Of
+        samples in chunks each step reads those that a row is drawn from, which are nearly all;
+        of a memory map only the rows themselves.
     mode : {"one_step", "implicit", "unrolled"}, default="one_step"
         How to differentiate EM, as in `DifferentiableGaussianMixture.gradient_wrt_data`.
         ``unrolled`` makes plain steps where the estimator says ``acceleration="auto"``.
@@ -313,7 +319,9 @@ def mixture_flow(
 
 def _sampled_target(Y, estimator, X, fraction, follows):
     """The samples that a flow goes to, checked, and who fits them."""
-    Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples")
+    Y = in_parts(Y)
+    if not isinstance(Y, (ChunkedRows, DaskRows)):
+        Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples")
     if Y.shape[1] != X.shape[1]:
         raise ValueError(
             f"target_samples must have the {X.shape[1]} features of X; they have {Y.shape[1]}."

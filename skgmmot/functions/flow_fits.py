@@ -37,10 +37,18 @@ class FlowFits:
 
     def fit(self, X):
         """Fit to points; ``theta`` is then the mixture, in their dtype."""
+        self.fit_samples(self.samples_of(X))
+
+    def samples_of(self, X):
+        """`Samples` of rows in memory or in chunks, for the threads of the estimator."""
+        return samples_of(X, None, self.n_threads)
+
+    def fit_samples(self, samples):
+        """The same of `Samples`."""
         last, last_bound = None, -np.inf
         if self.estimator.warm_start and self.theta is not None:
             last, last_bound = in_dtype(self.theta, np.float64), self.best.lower_bound
-        self.em_map = em_map_of(self.estimator, samples_of(X, None, self.n_threads))
+        self.em_map = em_map_of(self.estimator, samples)
         self.best = fit_by_em(self.estimator, self.em_map, last=last, last_bound=last_bound)
         result = self.best.result
         self.theta = in_dtype(result.parameters, self.dtype)

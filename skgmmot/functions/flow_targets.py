@@ -3,10 +3,14 @@
 import math
 
 import numpy as np
+from sklearn.utils.random import sample_without_replacement
 
 from ..checks import as_parameters, checked_mixtures
+from ..estimators.input_rows import naming
 from ..parameters import MixtureParameters, in_dtype
 from ..results.transport_result import transport_between
+
+_BLOCK = 2**20
 
 
 def size_of_batch(fraction, n_rows, name, least=2):
@@ -20,6 +24,21 @@ def size_of_batch(fraction, n_rows, name, least=2):
 def batch_of(n_rows, size, rng):
     """Indices of a batch, drawn without replacement; of all rows a slice, without a draw."""
     return slice(None) if size == n_rows else rng.choice(n_rows, size, replace=False)
+
+
+def ordered_batch_of(n_rows, size, rng):
+    """The same in increasing order, of more rows than may have numbers in memory.
+
+    Block by block: how many rows of the batch a block has is hypergeometric.
+    """
+    rows, left = [], size
+    for start in range(0, n_rows, _BLOCK):
+        n = min(_BLOCK, n_rows - start)
+        later = n_rows - start - n
+        count = rng.hypergeometric(n, later, left) if later and left else left
+        rows.append(start + np.sort(sample_without_replacement(n, count, random_state=rng)))
+        left -= count
+    return np.concatenate(rows)
 
 
 class GivenTargets:
@@ -52,24 +71,33 @@ class GivenTargets:
 
 
 class SampledTarget:
-    """The mixture ν of samples Y: of a batch of them, drawn anew in each step, or of all."""
+    """The mixture ν of samples Y: of a batch of them, drawn anew in each step, or of all.
+
+    Y may be read in chunks. All of them are read for the first fit, and then those that a batch has
+    rows of.
+    """
 
     weights = np.ones(1)
 
     def __init__(self, Y, fits, batch_size):
-        self.Y, self.fits, self.batch_size = Y, fits, batch_size
+        self.samples, self.fits, self.batch_size = fits.samples_of(Y), fits, batch_size
 
     def start(self, warm_start):
         """Fit all samples: what the flow ends at, and where fits of batches start."""
-        self.fits.fit(self.Y)
+        if not self.samples.in_memory:
+            with naming("target_samples"):
+                self.samples.summary()  # the first look
+        self.fits.fit_samples(self.samples)
         self.whole = self.mixtures = [in_dtype(self.fits.theta, np.float64)]
         if warm_start:
             self.fits.start_from_the_last()
 
     def draw(self, rng):
         """From now on the mixture of another batch; of all samples it stays what it is."""
-        if self.batch_size < len(self.Y):
-            self.fits.fit(self.Y[batch_of(len(self.Y), self.batch_size, rng)])
+        n_rows = self.samples.shape[0]
+        if self.batch_size < n_rows:
+            draw = batch_of if self.samples.in_memory else ordered_batch_of
+            self.fits.fit_samples(self.samples.subset(draw(n_rows, self.batch_size, rng)))
             self.mixtures = [in_dtype(self.fits.theta, np.float64)]
 
     def take_all(self):

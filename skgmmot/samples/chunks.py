@@ -8,16 +8,15 @@ whoever computes them.
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property, partial, reduce
-from operator import add, methodcaller
+from functools import cached_property, partial
+from operator import methodcaller
 
 import numpy as np
 
 from .cpu import CpuSamples
 from .idle import RowOrder, within
 from .rows import give_back, row_numbers
-
-FAN = 8  # terms that are added up at a time
+from .sums import added, tree_sum
 
 
 class Chunk:
@@ -95,14 +94,15 @@ class LocalChunks:
         the chunk, or lists with an item for each chunk, or None.
         """
         coming = None
+        chunk_of = partial(self._chunk, whole=question is not picked)
         with ThreadPoolExecutor(1, "skgmmot-reader") as reader:
             read = reader.submit if self.rows.is_read else _Now
             for place, number in enumerate(self.numbers):
                 rows = slice(*self.rows.bounds[number : number + 2].tolist())
                 with naming_chunk(number, rows):
-                    chunk = (read(self._chunk, number) if coming is None else coming).result()
+                    chunk = (read(chunk_of, number) if coming is None else coming).result()
                     more = place + 1 < len(self.numbers)
-                    coming = read(self._chunk, self.numbers[place + 1]) if more else None
+                    coming = read(chunk_of, self.numbers[place + 1]) if more else None
                     answer = question(chunk, *(_part(own, place, rows) for own in aligned))
                 del chunk
                 self.rows.let_go(number)
@@ -128,12 +128,13 @@ class LocalChunks:
                 give_back(whole, rows)
         return outs
 
-    def _chunk(self, number):
+    def _chunk(self, number, whole):
         if number in self._kept:
             return self._kept[number]
         start, stop = self.rows.bounds[number : number + 2].tolist()
         weight = None if self.sample_weight is None else self.sample_weight[start:stop]
-        X = self.rows.read(number)
+        # of a memory map, what is picked from a slice is all that is read
+        X = self.rows.read(number) if whole else self.rows[start:stop]
         chunk = Chunk(X, weight, self.exponent, start, self.n_threads)
         if not self.rows.is_read:
             self._kept[number] = chunk  # with the order that many components may bring it in
@@ -168,8 +169,10 @@ class ChunkedSamples:
         return tree_sum(self._summaries, added)
 
     def total(self, question):
-        """`Samples.total`."""
-        return self._chunks.total(partial(of_active, question))
+        """`Samples.total`; of chunks that the first look has found without weight none is read."""
+        known = vars(self).get("_summaries", [True] * len(self._chunks))
+        numbers = [number for number, own in enumerate(known) if own is not None]
+        return self._chunks.part(numbers).total(partial(of_active, question))
 
     def statistics(self, logits, *, origin=None):
         """`Samples.statistics`."""
@@ -230,9 +233,13 @@ class ChunkedSamples:
 
     def groups(self, n_groups):
         """`Samples.groups`: of whole chunks that follow each other."""
-        cuts = np.arange(n_groups + 1) * len(self._chunks) // n_groups
-        numbers = [range(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
-        return [ChunkedSamples(self._chunks.part(own)) for own in numbers if len(own)]
+        heavy = [number for number, own in enumerate(self._summaries) if own is not None]
+        groups = []
+        for numbers in np.array_split(heavy, min(n_groups, len(heavy))):
+            group = ChunkedSamples(self._chunks.part(numbers))
+            group._summaries = [self._summaries[number] for number in numbers]  # no second look
+            groups.append(group)
+        return groups
 
 
 class RecordedCotangent:
@@ -333,35 +340,7 @@ def refuse_nonfinite(X, first, name="X"):
         )
 
 
-# Sums
-
-
-def added(terms):
-    """The sum of those that are not None, in order; None if there are no others."""
-    terms = [term for term in terms if term is not None]
-    return reduce(add, terms) if terms else None
-
-
-def tree_sum(terms, add_up):
-    """The sum of terms, ``FAN`` of them at a time, in a tree that their number alone determines.
-
-    ``add_up`` takes a list. No more than so many sums of each level wait at a time.
-    """
-    levels = []
-    for term in terms:
-        for level in levels:
-            level.append(term)
-            if len(level) < FAN:
-                break
-            term = add_up(level)
-            level.clear()
-        else:
-            levels.append([term])
-    rest = []
-    for level in levels:
-        if level or rest:
-            rest = [add_up([*level, *rest])]
-    return rest[0]
+# Errors
 
 
 @contextmanager

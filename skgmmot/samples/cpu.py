@@ -7,6 +7,7 @@ bits for every number of threads. Memory beyond the data is that of the segments
 
 from contextlib import nullcontext
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -332,6 +333,12 @@ class CpuSamples:
         for start in range(0, self.shape[0], _CHUNK):
             part = slice(start, start + _CHUNK)
             yield part, self.subset(part)
+
+    def groups(self, n_groups):
+        """`Samples.groups`: views of the rows, whole blocks each."""
+        n_blocks = -(-self.shape[0] // BLOCK)
+        bounds = BLOCK * (np.arange(n_groups + 1) * n_blocks // n_groups)
+        return [self.subset(slice(*ends)) for ends in pairwise(np.unique(bounds))]
 
     def zero_cotangent(self, *, wrt_weight=False):
         """`Samples.zero_cotangent`."""

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from .chunks import Chunk, added, name_chunk, naming_chunk, tree_sum
+from .chunks import Chunk, name_chunk, naming_chunk
+from .sums import added, tree_sum
 
 _LARGE = 2**20  # bytes of a question from which on workers are sent it ahead of the graph
 

@@ -260,6 +260,9 @@ class Samples(Protocol):
     def chunks(self):
         """Slices of the rows, and the `Samples` of each, few enough for their responsibilities."""
 
+    def groups(self, n_groups) -> list:
+        """`Samples` of at most ``n_groups`` ranges of rows, none without weight."""
+
     def zero_cotangent(self, *, wrt_weight=False) -> DataCotangent:
         """A place for what the data receive."""
 

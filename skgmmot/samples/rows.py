@@ -104,7 +104,7 @@ class ChunkedRows:
         if isinstance(rows, tuple):  # as scikit-learn asks for rows in cross-validation
             rows, *columns = rows
             if columns != [...]:
-                raise IndexError("ChunkedRows has rows only: index them, and columns of the result.")
+                raise IndexError("ChunkedRows: only rows are indexed; take columns of the result.")
         if isinstance(rows, slice) and rows.indices(self.shape[0])[2] == 1:
             start, stop, _ = rows.indices(self.shape[0])
             return self._between(start, max(start, stop))
@@ -116,6 +116,12 @@ class ChunkedRows:
             out[here] = self.read(number)[rows[here] - self.bounds[number]]
             self.let_go(number)
         return out
+
+    def __array__(self, dtype=None, copy=None):
+        raise ValueError(
+            "ChunkedRows are not in memory, and this needs an array. X[:] reads them all, if they "
+            "are not too many."
+        )
 
     def read(self, number: int) -> NDArray[Any]:
         """A chunk, of what is mapped or in memory without a copy.

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture
 
-METHODS = ["anderson", "lbfgs", "newton", "auto"]
+METHODS = ["anderson", "incremental", "lbfgs", "newton", "auto"]
 all_methods = pytest.mark.parametrize("acceleration", METHODS)
 
 

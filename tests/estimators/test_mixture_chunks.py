@@ -150,6 +150,19 @@ def test_options_work_as_in_memory(options):
     assert chunked.lower_bound_ == pytest.approx(whole.lower_bound_, rel=1e-10)
 
 
+def test_groups_of_incremental_em_are_chunks():
+    """Other groups than in memory, and so another way, to the same end."""
+    X, weight, rng = data("full")
+    X += 4.0 * rng.integers(K, size=(N, 1))  # clusters of one maximum
+    whole, chunked = (
+        mixture(acceleration="incremental").fit(own, sample_weight=weight)
+        for own in (X, in_chunks(X))
+    )
+    assert chunked.converged_
+    close(end(chunked), end(whole), 1e-5)
+    assert (np.diff(chunked.lower_bounds_) > -1e-12).all()
+
+
 def test_warm_start_goes_on():
     X, _, _ = data("full")
     rows = in_chunks(X)

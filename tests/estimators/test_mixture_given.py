@@ -36,7 +36,7 @@ def test_from_parameters_sets_every_fitted_attribute(kind, n_components):
         np.testing.assert_array_equal(getattr(mixture, f"{name}_"), value)
     fitted = DifferentiableGaussianMixture(n_components, covariance_type=kind, random_state=0)
     fitted.fit(X)
-    of_data = {"lower_bound_", "residual_"}
+    of_data = {"lower_bound_", "residual_", "n_samples_seen_"}
     assert {n for n in vars(fitted) if n.endswith("_")} - of_data <= set(vars(mixture))
     assert (mixture.n_features_in_, mixture.n_iter_, mixture.converged_) == (2, 0, False)
     factors, precisions = mixture.precisions_cholesky_, mixture.precisions_

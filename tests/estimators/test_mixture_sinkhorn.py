@@ -105,6 +105,11 @@ def test_weights_are_no_free_parameters():
     assert free._n_parameters() - held._n_parameters() == 2
 
 
+def test_incremental_steps_are_refused():
+    with pytest.raises(ValueError, match="e_step='sinkhorn'.*Set acceleration='lbfgs'"):
+        fitted(clouds(), acceleration="incremental")
+
+
 @pytest.mark.parametrize("acceleration", ["anderson", "lbfgs", "newton"])
 def test_acceleration_finds_the_same_end(acceleration):
     X = clouds()

@@ -299,6 +299,8 @@ def test_fits_set_what_they_say_they_set():
     found = set()
     for options in OPTIONS:
         found |= vars(single(**options).fit(NAMED)).keys() - single().get_params().keys()
+    for rows in (NAMED, pd.concat([NAMED] * 3)):  # too few to begin, and enough
+        found |= vars(single().partial_fit(rows)).keys() - single().get_params().keys()
     assert found == {*DifferentiableGaussianMixture._of_fit} | of_input
     fitter = coupled().fit(NAMED, DOMAIN)
     found = vars(fitter).keys() - coupled().get_params().keys()

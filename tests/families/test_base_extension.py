@@ -52,7 +52,7 @@ def data():
     return np.concatenate([rng.normal(m, 1.0, (100, 2)) for m in ([0, 0], [3, 0], [0, 3])])
 
 
-@pytest.mark.parametrize("acceleration", [None, "anderson", "lbfgs", "newton"])
+@pytest.mark.parametrize("acceleration", [None, "anderson", "incremental", "lbfgs", "newton"])
 def test_it_is_fitted(acceleration):
     X = data()
     em_map, start = setting(X)

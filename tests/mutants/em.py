@@ -1,6 +1,86 @@
 """Mutants of EM: its map, its solvers, its derivatives."""
 
 MUTANTS = {
+    "em/incremental.py": [
+        (
+            "groups all at one θ in a sweep",
+            "            theta = self._pooled(theta)\n        return theta",
+            "            last = self._pooled(theta)\n        return last",
+            "em/test_incremental.py -k definition",
+        ),
+        (
+            "masses of the plain step kept",
+            "self._masses[number], self._parts[number] = step.mass, step.parameters",
+            "self._parts[number] = step.parameters",
+            "em/test_incremental.py -k definition",
+        ),
+        (
+            "weights move that are fixed",
+            "fixed_weights = self._whole.fixed_weights",
+            "fixed_weights = False",
+            "em/test_incremental.py -k definition",
+        ),
+        (
+            "passes of sweeps not counted",
+            "            self.n_extra += 1",
+            "            pass",
+            "em/test_incremental.py -k every_pass",
+        ),
+        (
+            "sweeps beyond the last pass",
+            "min(_SWEEPS, n_left - 1)",
+            "_SWEEPS",
+            "em/test_incremental.py -k limited",
+        ),
+        (
+            "sweeps go on at the goal",
+            "            if self._change < self._goal:",
+            "            if False:",
+            "em/test_incremental.py -k goal",
+        ),
+        (
+            "sweeps for ever",
+            "return left > _SLOW * np.log(earlier / change)",
+            "return False",
+            "em/test_incremental.py -k takes_over",
+        ),
+        (
+            "L-BFGS at once",
+            "return left > _SLOW * np.log(earlier / change)",
+            "return True",
+            "em/test_incremental.py -k takes_over",
+        ),
+        (
+            "L-BFGS warms up again",
+            "        self.pause = 0  # L-BFGS needs no warm-up any more",
+            "        pass",
+            "em/test_incremental.py -k without_warm_up",
+        ),
+        (
+            "a collapse in a sweep ends the fit",
+            "except CollapsedComponentError:",
+            "except ZeroDivisionError:",
+            "em/test_incremental.py -k collapses",
+        ),
+        (
+            "balanced masses by groups",
+            "if em_map.e_step.holds_weights:",
+            "if False:",
+            "em/test_incremental.py -k refused",
+        ),
+        (
+            "as many groups as there are, however large an M-step is",
+            "min(_GROUPS, max(2, _LARGEST_MEMORY // sum(part.nbytes for part in theta)))",
+            "_GROUPS",
+            "em/test_incremental.py -k few_groups",
+        ),
+        (
+            "log-likelihoods of groups of unlike weight averaged",
+            "weight = part.data.total_weight",
+            "weight = 1.0",
+            "em/test_incremental.py -k step_by_groups",
+        ),
+    ],
     "em/moves.py": [
         (
             "retracted weights do not sum to one",
@@ -184,9 +264,15 @@ MUTANTS = {
         ),
         (
             "cancellation not met",
-            "        if apart is not None:\n",
-            "        if False:\n",
+            "        if apart is None:\n",
+            "        if True:\n",
             "em/test_em_map_accuracy.py -k shrink or starts",
+        ),
+        (
+            "derivatives of known steps about points too far away",
+            "logits = self._closer(theta, precisions, logits, updated) or logits",
+            "pass",
+            "em/test_incremental.py -k takes_components",
         ),
         (
             "lost means forget where they come from",
@@ -403,6 +489,44 @@ MUTANTS = {
             "own if part is None else part for own, part",
             "own for own, part",
             "estimators/test_mixture.py -k one_given_part",
+        ),
+    ],
+    "em/online.py": [
+        (
+            "the rate without an offset",
+            "return (n_steps + offset) ** -decay",
+            "return n_steps**-decay",
+            "em/test_online.py -k learning_rate",
+        ),
+        (
+            "reg_covar among the statistics",
+            "return CentredStatistics(*_regularized(family, theta, -reg_covar))",
+            "return CentredStatistics(*theta)",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "reg_covar in the statistics of a batch",
+            "replace(em_map, reg_covar=0.0, fixed_weights=False)",
+            "replace(em_map, fixed_weights=False)",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "fixed weights for masses",
+            "replace(em_map, reg_covar=0.0, fixed_weights=False)",
+            "replace(em_map, reg_covar=0.0)",
+            "em/test_online.py -k all_rows_kept",
+        ),
+        (
+            "fixed weights move",
+            "weights = masses if weights is None else weights",
+            "weights = masses",
+            "em/test_online.py -k fixed",
+        ),
+        (
+            "nothing is forgotten",
+            "(1.0 - rate) * statistics.masses",
+            "statistics.masses",
+            "em/test_online.py -k all_rows_kept",
         ),
     ],
     "em/densities.py": [

@@ -42,8 +42,8 @@ MUTANTS = {
     "estimators/coupled_prediction.py": [
         (
             "rows of the target change their mass",
-            "factors[is_source] = self.transport_.mass_factors(rows[is_source])",
-            "factors[:] = self.transport_.mass_factors(rows)",
+            "questions = self.transport_.mass_factors, _ones",
+            "questions = self.transport_.mass_factors, self.transport_.mass_factors",
             "estimators/test_coupled_prediction.py -k mass",
         ),
         (
@@ -72,8 +72,8 @@ MUTANTS = {
         ),
         (
             "every row moves",
-            "moved[is_source] = transport.map(X[is_source]",
-            "moved[:] = transport.map(X",
+            "(transport.map, _same)",
+            "(transport.map, transport.map)",
             "estimators/test_coupled_prediction.py -k transform",
         ),
     ],
@@ -178,6 +178,24 @@ MUTANTS = {
             "warm = False",
             "estimators/test_coupled.py -k warm_start",
         ),
+        (
+            "chunks told to initialize on all rows",
+            "if is_read and self.init_size is None:",
+            "if False:",
+            "estimators/test_coupled_chunks.py -k cure",
+        ),
+        (
+            "starts of few rows in chunks forgotten",
+            "return best, failures, thin",
+            "return best, failures, thin or is_read",
+            "estimators/test_coupled_chunks.py -k fit_and_gradients",
+        ),
+        (
+            "precision of the source alone",
+            "dtype = np.result_type(*(cloud.samples.dtype for cloud in clouds))",
+            "dtype = clouds[0].samples.dtype",
+            "estimators/test_coupled_chunks.py -k precision",
+        ),
     ],
     "estimators/coupled_starts.py": [
         (
@@ -193,10 +211,34 @@ MUTANTS = {
             "estimators/test_coupled.py estimators/test_coupled_prediction.py -k pair or labels",
         ),
         (
-            "rows of weight zero stay",
-            "if self.weight is None or self.weight.all():",
-            "if True:",
-            "estimators/test_coupled.py -k absent",
+            "clouds in chunks are thinned to all rows",
+            "        rows.sort()\n",
+            "        rows = slice(None)\n",
+            "estimators/test_coupled_chunks.py -k starts",
+        ),
+        (
+            "rows drawn in any order",
+            "        rows.sort()\n",
+            "",
+            "estimators/test_coupled_chunks.py -k starts",
+        ),
+        (
+            "starts read no rows of clouds in chunks",
+            "if samples.shape[0] <= size and samples.in_memory:",
+            "if samples.shape[0] <= size:",
+            "estimators/test_coupled_chunks.py -k fit_and_gradients",
+        ),
+        (
+            "each look at chunks is the first",
+            "    @cached_property\n    def samples",
+            "    @property\n    def samples",
+            "estimators/test_coupled_chunks.py -k not_read",
+        ),
+        (
+            "rows of both are loaded",
+            "Cloud(stacked([cloud.X for cloud in clouds]), weight,",
+            "Cloud(np.concatenate([cloud.X[:] for cloud in clouds]), weight,",
+            "estimators/test_coupled_chunks.py -k callbacks",
         ),
         (
             "weights of a pooled cloud left out",
@@ -205,7 +247,53 @@ MUTANTS = {
             "estimators/test_callbacks.py -k shows_rows",
         ),
     ],
+    "estimators/coupled_input.py": [
+        (
+            "the first look is nameless",
+            "if not cloud.samples.in_memory:",
+            "if False:",
+            "estimators/test_coupled_chunks.py -k finite",
+        ),
+        (
+            "arrays in memory keep precisions of their own",
+            "checked = {name: np.asarray(X, dtype=np.float64) for name, X in checked.items()}",
+            "pass",
+            "estimators/test_coupled_chunks.py -k precision",
+        ),
+        (
+            "rows of the other domain counted",
+            "n_rows=int(np.count_nonzero(rows))",
+            "n_rows=None",
+            "estimators/test_coupled_chunks.py -k cure",
+        ),
+    ],
+    "estimators/input_rows.py": [
+        (
+            "every row is of the source",
+            "ask(chunk.weight > 0, chunk.X)",
+            "ask(chunk.weight >= 0, chunk.X)",
+            "estimators/test_coupled_chunks.py -k answers",
+        ),
+        (
+            "answers about rows that are not finite",
+            "    refuse_nonfinite(chunk.X, chunk.first)\n    return (ask(",
+            "    return (ask(",
+            "estimators/test_coupled_chunks.py -k finite",
+        ),
+    ],
     "estimators/coupled_derivatives.py": [
+        (
+            "gradients in memory not written",
+            "    out[:] = rows\n",
+            "",
+            "estimators/test_coupled_chunks.py -k written",
+        ),
+        (
+            "gradients of chunks not written",
+            "data_bar.collected(dtype, out)",
+            "data_bar.collected(dtype)",
+            "estimators/test_coupled_chunks.py -k written",
+        ),
         (
             "gradients of rows without weight in other places",
             "out[cloud.weight > 0] = rows",
@@ -227,8 +315,14 @@ MUTANTS = {
             "estimators/test_domains.py",
         ),
         (
+            "weights of a domain in chunks left out",
+            "np.where(rows, weight, 0.0)",
+            "np.where(rows, 1.0, 0.0)",
+            "estimators/test_coupled_chunks.py -k domains or scores",
+        ),
+        (
             "unknown labels pass",
-            "if not (is_source | is_target).all():",
+            "if not is_known.all():",
             "if False:",
             "estimators/test_domains.py",
         ),
@@ -237,6 +331,128 @@ MUTANTS = {
             "if len(found) != 2:",
             "if len(found) < 2:",
             "estimators/test_domains.py",
+        ),
+    ],
+    "estimators/online.py": [
+        (
+            "a failure leaves its traces",
+            "with keeping_last_fit(self):",
+            "if True:",
+            "estimators/test_online.py -k as_it_was",
+        ),
+        (
+            "other features begin anew",
+            'begins = not (hasattr(self, "weights_") or hasattr(self, "_collected"))',
+            "begins = True",
+            "estimators/test_online.py -k other_features",
+        ),
+        (
+            "features are checked with a mixture alone",
+            ' or hasattr(self, "_collected"))',
+            ")",
+            "estimators/test_online.py -k other_features",
+        ),
+        (
+            "a batch without weight asks for one",
+            "if not np.any(sample_weight):",
+            "if False:",
+            "estimators/test_online.py -k without_weight",
+        ),
+        (
+            "rows of weight zero stay",
+            "X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]",
+            "pass",
+            "estimators/test_online.py -k weight_zero",
+        ),
+        (
+            "collected weights in units of their own",
+            "np.ldexp(*weights_and_unit(sample_weight, X))",
+            "weights_and_unit(sample_weight, X)[0]",
+            "estimators/test_online.py -k keep_their_weights",
+        ),
+        (
+            "collected rows are the user's",
+            "self._collected = X.copy(), sample_weight",
+            "self._collected = X, sample_weight",
+            "estimators/test_online.py -k copies",
+        ),
+        (
+            "collected rows without their weights",
+            "            sample_weight = np.concatenate([weight, new])",
+            "            sample_weight = None",
+            "estimators/test_online.py -k keep_their_weights",
+        ),
+        (
+            "the first temperature",
+            "temperature=self._last_temperature,",
+            "",
+            "estimators/test_online.py -k one_em_step",
+        ),
+        (
+            "squares overflow",
+            "        refuse_overflow(em_map.data.summary)",
+            "        pass",
+            "estimators/test_online.py -k overflow",
+        ),
+        (
+            "weights are never fixed",
+            "weights = theta.weights if self.fixed_weights else None",
+            "weights = None",
+            "estimators/test_online.py -k one_em_step",
+        ),
+        (
+            "what a fit left stays",
+            "        forget_fit(self)",
+            "        pass",
+            "estimators/test_online.py -k leaves_nothing",
+        ),
+        (
+            "other components are gone on with",
+            "if len(self.weights_) != self.n_components:",
+            "if False:",
+            "estimators/test_online.py -k other_components",
+        ),
+        (
+            "statistics of other parameters",
+            " and record is self._record:",
+            ":",
+            "estimators/test_online.py -k by_hand",
+        ),
+        (
+            "a fit counts for nothing",
+            "n_fitted / em_map.samples.shape[0])",
+            "0)",
+            "estimators/test_online.py -k a_fit_counts",
+        ),
+        (
+            "a fit counts anew in each step",
+            "return record.end, self._statistics, self._time",
+            "return record.end, self._statistics, self.n_steps_",
+            "estimators/test_online.py -k a_fit_counts",
+        ),
+        (
+            "acceleration ignored",
+            '("auto", None),',
+            '("auto", None, "newton"),',
+            "estimators/test_online.py -k stream_lacks",
+        ),
+        (
+            "all given, and collected all the same",
+            "            return 1\n",
+            "            pass\n",
+            "estimators/test_online.py -k all_is_given",
+        ),
+        (
+            "as few rows with many features",
+            "max(_LEAST_ROWS, 2 * n_features)",
+            "_LEAST_ROWS",
+            "estimators/test_online.py -k many_features",
+        ),
+        (
+            "collecting is no reason to refuse",
+            '        if hasattr(self, "_collected"):\n            rows',
+            "        if False:\n            rows",
+            "estimators/test_online.py -k enough",
         ),
     ],
     "estimators/em_options.py": [

@@ -1,6 +1,38 @@
 """Mutants of the covariance types, and of the coordinates for solvers."""
 
 MUTANTS = {
+    "families/pooling.py": [
+        (
+            "what one part alone has is rounded",
+            "alone = has_mass.sum(axis=0) == 1",
+            "alone = has_mass.sum(axis=0) < 0",
+            "em/test_online.py -k bit_by_bit or without_mass",
+        ),
+        (
+            "shared covariances of one part are rounded",
+            "elif whole and own.any():",
+            "elif False:",
+            "em/test_online.py -k bit_by_bit",
+        ),
+        (
+            "means of parts about zero",
+            "phi = _features_of(means - origin, features)",
+            "phi, origin = _features_of(means, features), np.zeros(origin.shape)",
+            "families/test_pooling.py -k cancels",
+        ),
+        (
+            "covariances of parts left out",
+            "phi[..., 1 + n_features :] += moments",
+            "pass",
+            "families/test_pooling.py -k m_step_of_all",
+        ),
+        (
+            "components without mass divided by it",
+            "has_mass = mass > LOST_SHARE * mass.sum()",
+            "has_mass = mass > -1.0",
+            "families/test_pooling.py -k m_step_of_all",
+        ),
+    ],
     "families/covariances.py": [
         (
             "retraction with twice the second order",

@@ -187,6 +187,18 @@ MUTANTS = {
     ],
     "functions/flow_targets.py": [
         (
+            "the first look at a target is nameless",
+            'with naming("target_samples"):',
+            "if True:",
+            "functions/test_flow_chunks.py -k cure",
+        ),
+        (
+            "early rows drawn too often",
+            "later = n_rows - start - n",
+            "later = (n_rows - start - n) // 2",
+            "functions/test_flow_chunks.py -k each_once or numbers",
+        ),
+        (
             "rows drawn with replacement",
             "rng.choice(n_rows, size, replace=False)",
             "rng.choice(n_rows, size, replace=True)",

@@ -11,6 +11,12 @@ MUTANTS = {
     ],
     "samples/cpu.py": [
         (
+            "groups that cut blocks",
+            "bounds = BLOCK * (np.arange(n_groups + 1) * n_blocks // n_groups)",
+            "bounds = self.shape[0] * np.arange(n_groups + 1) // n_groups",
+            "samples/test_cpu.py -k groups",
+        ),
+        (
             "pairs where the pull-back takes fours",
             "TILE if n_apart else PAIR",
             "PAIR",
@@ -163,12 +169,6 @@ MUTANTS = {
             "samples/test_chunks.py -k finite",
         ),
         (
-            "a tree that follows who comes first",
-            "rest = [add_up([*level, *rest])]",
-            "rest = [add_up(level)]",
-            "samples/test_chunks.py -k tree",
-        ),
-        (
             "units of weights counted twice",
             "chunk.order._replace(exponent=0)",
             "chunk.order",
@@ -185,6 +185,26 @@ MUTANTS = {
             "index[chunks == number] - ends[number]",
             "index[chunks == number] - ends[0]",
             "samples/test_chunks.py -k drawn",
+        ),
+        (
+            "chunks without weight read in each pass",
+            "self._chunks.part(numbers).total(",
+            "self._chunks.total(",
+            "estimators/test_coupled_chunks.py -k not_read",
+        ),
+        (
+            "whole chunks read for a few rows",
+            "whole=question is not picked",
+            "whole=True",
+            "functions/test_flow_chunks.py -k memory_map",
+        ),
+    ],
+    "samples/sums.py": [
+        (
+            "a tree that follows who comes first",
+            "rest = [add_up([*level, *rest])]",
+            "rest = [add_up(level)]",
+            "samples/test_chunks.py -k tree",
         ),
     ],
     "samples/dask_chunks.py": [
@@ -250,6 +270,12 @@ MUTANTS = {
         ),
     ],
     "samples/rows.py": [
+        (
+            "an array is made of chunks, a row at a time",
+            "    def __array__(self",
+            "    def _array(self",
+            "functions/test_flow_chunks.py -k cure",
+        ),
         (
             "small arrays are chunks of their own",
             "if is_small and joined and joined + n_rows <= size:",

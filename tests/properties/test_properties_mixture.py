@@ -171,7 +171,7 @@ def said_of_rows(mixture, X):
     clouds(),
     kinds,
     st.integers(1, 4),
-    st.sampled_from([None, "newton", "lbfgs", "anderson"]),
+    st.sampled_from([None, "newton", "lbfgs", "anderson", "incremental"]),
     st.sampled_from([0.3, 1.0, 5.0]),
     st.sampled_from(["none", "tame", "300 decades"]),
 )
@@ -277,7 +277,7 @@ def test_a_power_of_two_as_unit_changes_nothing(cloud, kind, n_components, power
     gentle_clouds(distance=5.0),
     kinds,
     st.integers(-490, 490),
-    st.sampled_from([None, "newton", "lbfgs", "anderson"]),
+    st.sampled_from([None, "newton", "lbfgs", "anderson", "incremental"]),
 )
 def test_a_whole_fit_knows_no_unit(cloud, kind, power, acceleration):
     """With its initialization by k-means, and with derivatives in its steps."""

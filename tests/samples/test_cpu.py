@@ -443,3 +443,32 @@ def test_a_component_without_weight_is_never_chosen(way):
     assert (sums[1] == 0.0).all() and np.isfinite(sums).all() and np.isfinite(log_likelihood)
     for result in pulled_back(X, None, logits, rng.normal(size=sums.shape)):
         assert np.isfinite(result).all()
+
+
+# Groups
+
+
+@pytest.mark.parametrize(
+    "n, n_groups, sizes",
+    [
+        (1, 16, [1]),
+        (256, 16, [256]),
+        (600, 16, [256, 256, 88]),
+        (2600, 4, [512, 768, 768, 552]),
+        (2600, 1, [2600]),
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_groups_are_views_of_whole_blocks(n, n_groups, sizes, weighted):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 2))
+    samples = CpuSamples(X, rng.uniform(0.5, 2.0, n) if weighted else None, 2)
+    groups = samples.groups(n_groups)
+    assert [len(group.X) for group in groups] == sizes
+    np.testing.assert_array_equal(np.concatenate([group.X for group in groups]), X)
+    for group in groups:
+        assert np.shares_memory(group.X, X) and group.n_threads == 2
+        assert (group.sample_weight is None) == (not weighted)
+    if weighted:
+        weights = np.concatenate([group.sample_weight for group in groups])
+        np.testing.assert_array_equal(weights, samples.sample_weight)

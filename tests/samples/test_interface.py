@@ -151,6 +151,10 @@ class NaiveSamples:
     def total(self, question):
         return question(self)
 
+    def groups(self, n_groups):
+        rows = np.array_split(np.arange(len(self.X)), min(n_groups, 2))
+        return [NaiveSamples(self.X[part], self.weight[part]) for part in rows]
+
 
 class JoinedSamples(NaiveSamples):
     """Two parts of the data, of which only sums are added up."""
@@ -202,6 +206,9 @@ class JoinedSamples(NaiveSamples):
                 )
             sums.append(part.statistics_vjp(logits, bar, data_bar=own, **options))
         return None if sums[0] is None else sum(sums)
+
+    def groups(self, n_groups):
+        return list(self.parts)
 
 
 def cases(kind):
@@ -265,6 +272,23 @@ def test_other_samples_start_where_the_engine_starts(kind, init_params):
     for theta in rest:
         for actual, expected in zip(theta, first, strict=True):
             np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * abs(expected).max())
+
+
+@all_types
+def test_groups_of_other_samples_make_the_step_of_the_engine(kind):
+    """And sweeps that lead, through groups of their own, to the same place."""
+    start, engine, others = cases(kind)
+    ends = []
+    for samples in (engine, *others.values()):
+        em_map = EMMap.of(samples, kind, reg_covar=1e-6)
+        solver = solver_of("incremental", 1, Stopping(50, 0.0, 0.0))()
+        step = solver.step(em_map, start)
+        assert naive.errors(step.parameters, em_map.step(start).parameters) < 1e-11
+        theta, _ = solver.move(em_map, step, 3)
+        ends.append(theta)
+        assert solver.n_extra == 2
+    for theta in ends[1:]:
+        assert 1e-9 < max(naive.errors(theta, ends[0]).values()) < 0.3
 
 
 def test_summaries_and_statistics_add_up():

@@ -133,7 +133,7 @@ def test_columns_are_not_indexed():
     rows = ChunkedRows(X, chunk_size=4)
     np.testing.assert_array_equal(rows[[7, 2], ...], X[[7, 2]])
     for columns in (0, slice(None), [1]):
-        with pytest.raises(IndexError, match="rows only"):
+        with pytest.raises(IndexError, match="only rows are indexed"):
             rows[[1, 2], columns]
 
 
