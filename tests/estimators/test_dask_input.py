@@ -157,6 +157,7 @@ def test_start_looks_at_the_same_rows_whatever_the_chunks(init_params):
         {"acceleration": "lbfgs"},
         {"acceleration": "newton"},
         {"acceleration": "anderson"},
+        {"acceleration": "incremental"},
         {"temperature": [4.0, 2.0, 1.0]},
         {"temperature": 2e3, "max_iter": 3},
         {"e_step": "sinkhorn", "temperature": 2.0},
