@@ -190,6 +190,35 @@ def test_warm_start_and_verbose_go_on(capsys):
     assert told.count("Iteration 2") == 4
 
 
+class Stopping:
+    """A callback that keeps the data it is given, and stops after the second step."""
+
+    def __init__(self):
+        self.given = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, X=None, metadata=None):
+        self.given.append((X, metadata["sample_weight"]))
+
+    def on_fit_task_end(self, estimator, context, *, X=None, metadata=None, fitted_estimator=None):
+        return context.task_name == "EM step" and context.task_id + 1 >= 2
+
+
+def test_callbacks_see_dask_arrays_and_stop_the_fit():
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has them from version 1.9")
+    X, weight, _ = data()
+    rows, callback = in_dask(X), Stopping()
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        stopped = mixture().set_callbacks(callback).fit(rows, sample_weight=in_dask(weight))
+    assert stopped.n_iter_ == 2
+    assert all(X is rows and isinstance(own, da.Array) for X, own in callback.given)
+
+
 @pytest.mark.parametrize("scheduler", ["threads", "sync", 3])
 def test_bits_are_those_of_any_number_of_threads(scheduler):
     X, weight, _ = data()
