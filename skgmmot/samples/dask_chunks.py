@@ -88,11 +88,13 @@ class DaskChunks:
 
     def part(self, numbers):
         """Some of the chunks, by their numbers among these."""
+        if list(numbers) == list(range(len(self))):
+            return self
         graph, made = self._hold()
         part = copy(self)
         part.numbers = [self.numbers[number] for number in numbers]
         made = {number: made[number] for number in part.numbers}
-        part._held = _needed(graph, made), made
+        part._held = _needed(graph, made.values()), made
         return part
 
     def __len__(self):
@@ -148,7 +150,7 @@ class DaskChunks:
         for first in range(0, len(self._places), n_blocks):
             places = self._places[first : first + n_blocks]
             keys = [_block(array, place.number) for place in places]
-            blocks = self._computed(_needed(graph, {0: keys}), keys)
+            blocks = self._computed(_needed(graph, [keys]), keys)
             for place, block in zip(places, blocks, strict=True):
                 out[place.rows] = block
         return out
@@ -165,7 +167,7 @@ class DaskChunks:
                 graph.update(zip(keys, own, strict=True))
             elif own is not None:
                 own = self.rows.aligned(own)
-                keys = [_block(own, number) for number in self.numbers]
+                keys = [(self._places[n].refuse_others, _block(own, n)) for n in self.numbers]
                 graph.update(_graph_of(own))
             else:
                 keys = [None] * len(self.numbers)
@@ -187,7 +189,7 @@ class DaskChunks:
             for array in self._arrays:
                 graph.update(_graph_of(array))
             made = {number: self._blocks(number) for number in self.numbers}
-            graph = _needed(graph, made)
+            graph = _needed(graph, made.values())
             self._held = self._kept(graph, made) or (graph, made)
         return self._held
 
@@ -232,7 +234,7 @@ class DaskChunks:
         for number in self.numbers:
             key = _block(array, number)
             try:
-                _get(array)(_needed(graph, {0: [key]}), [key])
+                _get(array)(_needed(graph, [[key]]), [key])
             except type(error):
                 name_chunk(error, number, self._places[number].rows)
                 return
@@ -260,15 +262,25 @@ class _Place(NamedTuple):
 
     def chunk(self, X, weight=None):
         """The `Chunk` of a block and its weights."""
-        if X.shape != self.shape:
+        if X.shape[1:] != self.shape[1:]:
             raise ValueError(
-                f"X: block {self.number} has shape {X.shape}, where X.chunks says {self.shape}. "
-                "Tell Dask the shapes that blocks will have, or call X.compute_chunk_sizes()."
+                f"X: block {self.number} has shape {X.shape}, where X says {self.shape}. Tell Dask "
+                "the shapes that blocks will have."
             )
-        X = np.ascontiguousarray(X, dtype=self.dtype)
+        X = np.ascontiguousarray(self.refuse_others(X), dtype=self.dtype)
         if weight is not None:
-            weight = np.ascontiguousarray(weight, dtype=np.float64)
+            weight = np.ascontiguousarray(self.refuse_others(weight), dtype=np.float64)
         return Chunk(X, weight, self.exponent, self.start)
+
+    def refuse_others(self, block):
+        """A block, which has as many rows as Dask was told."""
+        if len(block) != self.n_rows:
+            raise ValueError(
+                f"Block {self.number} of a dask array has {len(block)} rows, where its chunks say "
+                f"{self.n_rows}. Tell Dask the shapes that blocks will have, or call "
+                "compute_chunk_sizes() of the array."
+            )
+        return block
 
     def ask(self, question, own, weight, *parts):
         """What a `Chunk` answers, or one that is made of a block and its weights."""
@@ -341,11 +353,11 @@ def _graph_of(array):
     return {**futures, **array.__dask_optimize__(graph, keys)}
 
 
-def _needed(graph, made):
-    """What of a graph some lists of keys need: older schedulers compute everything there is."""
+def _needed(graph, lists):
+    """What of a graph lists of keys, or None, need: older schedulers compute all there is."""
     from dask.optimization import cull
 
-    return dict(cull(graph, [key for keys in made.values() for key in keys if key])[0])
+    return dict(cull(graph, [key for keys in lists for key in keys if key])[0])
 
 
 def _data(node):

@@ -157,6 +157,7 @@ def test_start_looks_at_the_same_rows_whatever_the_chunks(init_params):
         {"acceleration": "lbfgs"},
         {"acceleration": "newton"},
         {"acceleration": "anderson"},
+        {"acceleration": "incremental"},
         {"temperature": [4.0, 2.0, 1.0]},
         {"temperature": 2e3, "max_iter": 3},
         {"e_step": "sinkhorn", "temperature": 2.0},
@@ -187,6 +188,35 @@ def test_warm_start_and_verbose_go_on(capsys):
     same(*ends)
     told = capsys.readouterr().out
     assert told.count("Iteration 2") == 4
+
+
+class Stopping:
+    """A callback that keeps the data it is given, and stops after the second step."""
+
+    def __init__(self):
+        self.given = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, X=None, metadata=None):
+        self.given.append((X, metadata["sample_weight"]))
+
+    def on_fit_task_end(self, estimator, context, *, X=None, metadata=None, fitted_estimator=None):
+        return context.task_name == "EM step" and context.task_id + 1 >= 2
+
+
+def test_callbacks_see_dask_arrays_and_stop_the_fit():
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has them from version 1.9")
+    X, weight, _ = data()
+    rows, callback = in_dask(X), Stopping()
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        stopped = mixture().set_callbacks(callback).fit(rows, sample_weight=in_dask(weight))
+    assert stopped.n_iter_ == 2
+    assert all(X is rows and isinstance(own, da.Array) for X, own in callback.given)
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "sync", 3])
@@ -404,7 +434,7 @@ def test_jacobian_is_computed():
 
 def frames(X, weight):
     pandas = pytest.importorskip("pandas")
-    dd = pytest.importorskip("dask.dataframe")
+    dd = pytest.importorskip("dask.dataframe", exc_type=ImportError)  # it asks for more packages
     frame = pandas.DataFrame(X, columns=["a", "b", "c"])
     return (
         frame,

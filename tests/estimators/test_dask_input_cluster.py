@@ -4,6 +4,7 @@ All on one cluster, because it takes seconds to start.
 """
 
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -96,6 +97,8 @@ def test_bits_on_one_two_and_three_workers_and_when_one_dies(client):
     with pytest.warns(ConvergenceWarning, match="did not converge"):
         found = mixture(max_iter=3).fit(persisted, sample_weight=weight)
     same(found._record.end, weighted._record.end)
+    gc.collect()
+    assert [key for key in client.futures if "skgmmot" in str(key)] == []  # nothing stays behind
     for own in (persisted, rows):  # whose chunks are kept, and made for each step
         with contextlib.redirect_stdout(Killing(client)) as out:
             found = end(own, None, verbose=1, verbose_interval=1)

@@ -189,13 +189,26 @@ def test_chunks_that_would_take_memory_are_not_kept(why):
     assert first[1].X.flags.c_contiguous
 
 
-def test_block_of_another_shape_is_refused():
-    _, X, _, _, _ = problem()
-    array = da.from_array(X, chunks=(SIZE, D)).map_blocks(
-        lambda block: block[1:], dtype=X.dtype, meta=X[:0]
-    )
-    with pytest.raises(ValueError, match=r"block \d+ has shape \(44, 2\), where X.chunks says"):
-        chunks_of(DaskRows(array)).each(the_chunk)
+@pytest.mark.parametrize("which", ["rows", "features", "weights", "parts"])
+def test_blocks_that_are_not_as_they_say_are_refused(which):
+    """Kernels would read what is not there."""
+    _, X, weight, _, _ = problem()
+    X, weight = da.from_array(X, chunks=(SIZE, D)), da.from_array(weight, chunks=SIZE)
+    shorter = {"dtype": X.dtype, "meta": np.empty((0, D))}
+    short = weight.map_blocks(lambda block: block[1:], dtype=X.dtype, meta=np.empty(0))
+    message = r"Block \d+ of a dask array has 44 rows, where its chunks say 45"
+    parts = []
+    if which == "rows":
+        X = X.map_blocks(lambda block: block[1:], **shorter)
+    elif which == "features":
+        X = X.map_blocks(lambda block: block[:, 1:], **shorter)
+        message = r"X: block \d+ has shape \(45, 1\), where X says \(45, 2\)"
+    elif which == "weights":
+        weight = short
+    else:
+        parts = [short]
+    with pytest.raises(ValueError, match=message):
+        chunks_of(DaskRows(X), weight).each(lambda chunk, *parts: None, *parts)
 
 
 def fail(chunk, number):
