@@ -29,11 +29,13 @@ class Chunk:
     exponent : int, of the unit of the weights
     first : int, the number of the first row
     n_threads : int
+    seen_once : bool
+        Whether it is read for a single question, and then forgotten.
     """
 
-    def __init__(self, X, weight=None, exponent=0, first=0, n_threads=1):
+    def __init__(self, X, weight=None, exponent=0, first=0, n_threads=1, *, seen_once):
         self.X, self.weight, self.exponent = X, weight, exponent
-        self.first, self.n_threads = first, n_threads
+        self.first, self.n_threads, self._seen_once = first, n_threads, seen_once
 
     @cached_property
     def order(self):
@@ -43,13 +45,18 @@ class Chunk:
     @cached_property
     def active(self):
         """`Samples` of the rows that have weight, or None if there are none."""
-        if self.order.order is None:
-            return CpuSamples(self.X, self.weight, self.n_threads) if len(self.X) else None
-        rows = self.order.order[: self.order.n_active]
-        return CpuSamples(self.X[rows], self.weight[rows], self.n_threads) if len(rows) else None
+        X, weight = self.X, self.weight
+        if self.order.order is not None:
+            rows = self.order.order[: self.order.n_active]
+            X, weight = X[rows], weight[rows]
+        if not len(X):
+            return None
+        return CpuSamples(X, weight, self.n_threads, seen_once=self._seen_once)
 
     def whole(self, summary):
         """`Samples` of all rows, in their order; ``summary`` is that of the whole data."""
+        if self.order.order is None:
+            return self.active
         return self.order.samples(self.X, self.weight, self.n_threads, summary)
 
 
@@ -135,7 +142,7 @@ class LocalChunks:
         weight = None if self.sample_weight is None else self.sample_weight[start:stop]
         # of a memory map, what is picked from a slice is all that is read
         X = self.rows.read(number) if whole else self.rows[start:stop]
-        chunk = Chunk(X, weight, self.exponent, start, self.n_threads)
+        chunk = Chunk(X, weight, self.exponent, start, self.n_threads, seen_once=self.rows.is_read)
         if not self.rows.is_read:
             self._kept[number] = chunk  # with the order that many components may bring it in
         return chunk

@@ -126,16 +126,18 @@ class CpuSamples:
     X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64
     sample_weight : ndarray of shape (n_samples,), float64, positive; or None
     n_threads : int, default=1
+    seen_once : bool, default=False
+        Whether they are forgotten after a single pass.
     """
 
     in_memory = True
 
-    def __init__(self, X, sample_weight=None, n_threads=1):
+    def __init__(self, X, sample_weight=None, n_threads=1, *, seen_once=False):
         self.X, self.sample_weight, self.n_threads = X, sample_weight, n_threads
         self.shape, self.dtype = X.shape, X.dtype
         weight = _UNWEIGHTED if sample_weight is None else sample_weight
         self._data = read_only(X), read_only(weight)
-        self._pruning = Pruning(*self._data, n_threads)
+        self._pruning = Pruning(*self._data, n_threads, seen_once)
 
     def _each_segment(self, shape, allocate, task):
         """Run ``task(bounds, *buffers)`` on ranges of segments, and return the buffers.

@@ -260,7 +260,7 @@ class _Place(NamedTuple):
     def rows(self):
         return slice(self.start, self.start + self.n_rows)
 
-    def chunk(self, X, weight=None):
+    def chunk(self, X, weight=None, *, seen_once=False):
         """The `Chunk` of a block and its weights."""
         if X.shape[1:] != self.shape[1:]:
             raise ValueError(
@@ -270,7 +270,7 @@ class _Place(NamedTuple):
         X = np.ascontiguousarray(self.refuse_others(X), dtype=self.dtype)
         if weight is not None:
             weight = np.ascontiguousarray(self.refuse_others(weight), dtype=np.float64)
-        return Chunk(X, weight, self.exponent, self.start)
+        return Chunk(X, weight, self.exponent, self.start, seen_once=seen_once)
 
     def refuse_others(self, block):
         """A block, which has as many rows as Dask was told."""
@@ -285,8 +285,9 @@ class _Place(NamedTuple):
     def ask(self, question, own, weight, *parts):
         """What a `Chunk` answers, or one that is made of a block and its weights."""
         with naming_chunk(self.number, self.rows):
-            chunk = own if isinstance(own, Chunk) else self.chunk(own, weight)
-            return question(chunk, *parts)
+            if not isinstance(own, Chunk):
+                own = self.chunk(own, weight, seen_once=True)
+            return question(own, *parts)
 
 
 def _item(which, answer):

@@ -24,6 +24,7 @@ from ..numerics.threads import run
 
 ACCURACY = 1e-12
 LEAST_COMPONENTS = 48
+LEAST_OF_ONE_LOOK = 160  # where rows are brought into order for each pass anew
 _LEAST_PAIRS = 4_000_000  # of samples and components: below, to look whether it pays does not pay
 _LARGEST_SHARE = 0.6  # of components that are needed, at which it pays
 _PROBES = 16  # boxes from which the share is taken
@@ -98,12 +99,15 @@ class Pruning:
     X : C-contiguous read-only ndarray of shape (n_samples, n_features)
     sample_weight : read-only ndarray of shape (n_samples,), or empty
     n_threads : int
+    seen_once : bool, default=False
+        Whether the samples are read for a single pass, and then forgotten.
     """
 
-    def __init__(self, X, sample_weight, n_threads):
+    def __init__(self, X, sample_weight, n_threads, seen_once=False):
         self.dense = Selection((X, sample_weight))
         self._n_threads = n_threads
-        self._least = max(LEAST_COMPONENTS, _LEAST_PAIRS / max(len(X), 1))
+        least = LEAST_OF_ONE_LOOK if seen_once else LEAST_COMPONENTS
+        self._least = max(least, _LEAST_PAIRS / max(len(X), 1))
         self._probe = self._ordered = self._certain = None
 
     def selection(self, logits):

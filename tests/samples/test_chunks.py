@@ -15,7 +15,7 @@ from skgmmot.em.e_steps import E_STEPS
 from skgmmot.em.em_map import EMMap
 from skgmmot.families import FAMILIES
 from skgmmot.parameters import COVARIANCE_TYPES
-from skgmmot.samples import samples_of
+from skgmmot.samples import pruning, samples_of
 from skgmmot.samples.chunks import LocalChunks, first_look
 from skgmmot.samples.interface import DataTangent
 from skgmmot.samples.sums import FAN, added, tree_sum
@@ -277,3 +277,23 @@ def test_groups_are_not_looked_at_again():
     for group in samples.groups(3):
         group.summary()
     assert len(disk.asked) == 7
+
+
+def test_rows_that_are_read_anew_are_put_in_order_for_many_components_only(monkeypatch):
+    """Which is what takes longest of a pass where few are evaluated."""
+    ordered = []
+    whole = pruning._ordered
+    monkeypatch.setattr(pruning, "_LEAST_PAIRS", 0)
+    monkeypatch.setattr(pruning, "_ordered", lambda *data: ordered.append(1) or whole(*data))
+    rng = np.random.default_rng(0)
+    for K, n_read in ((100, 0), (200, 6)):
+        theta = naive.random_mixture(rng, K, 2, "full", spread=100.0)
+        X = naive.sample(rng, theta, 60_000)
+        logits = FAMILIES["full"].natural(theta, X.mean(axis=0))
+        kept = samples_of(ChunkedRows(X, chunk_size=20_000))
+        read = samples_of(ChunkedRows(OnDisk(X), chunk_size=20_000))
+        for samples, expected in ((kept, 3), (read, n_read)):
+            ordered.clear()
+            found = [samples.statistics(logits).sums for _ in range(2)]
+            assert len(ordered) == expected
+            close(found[0], samples_of(X).statistics(logits).sums, 1e-10)
