@@ -103,8 +103,9 @@ class EMMap:
 
     @classmethod
     def on(cls, X, sample_weight=None, *, covariance_type, n_threads=1, **options):
-        """The map of an array: ``options`` are those of the class."""
-        return cls.of(samples_of(X, sample_weight, n_threads), covariance_type, **options)
+        """The map of an array, with all its rows: ``options`` are those of the class."""
+        samples = samples_of(X, sample_weight, n_threads, with_zeros=True)
+        return cls.of(samples, covariance_type, **options)
 
     @classmethod
     def of(cls, samples, covariance_type, **options):

@@ -1,6 +1,7 @@
 """What a coupled fit is given, as two clouds: one set of rows with domains, or two of them."""
 
 import numpy as np
+from sklearn.base import _fit_context
 
 from ..checks import exponent_of
 from ..numerics.threads import effective_n_threads
@@ -14,6 +15,7 @@ from .input_rows import checked_rows, naming, row_weights, stacked
 class CoupledInput:
     """The input of an estimator with the methods of `CoupledFit`."""
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def _fit_rows(self, X, y, sample_domain, sample_weight):
         X = checked_rows(self, X, reset=True, ensure_min_samples=2, or_chunks=True)
         domains, is_source = two_domains(sample_domain, y, X)
@@ -38,6 +40,7 @@ class CoupledInput:
 
         return self._fit_clouds(clouds, domains, data)
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def _fit_arrays(self, arrays, weights):
         shapes = [np.shape(array) for array in arrays.values()]
         if all(len(shape) == 2 for shape in shapes) and shapes[0][1] != shapes[1][1]:

@@ -6,10 +6,8 @@ from .dask_chunks import DaskChunks, DaskRows
 from .rows import ChunkedRows
 
 
-def samples_of(X, sample_weight=None, n_threads=1, exponent=0):
+def samples_of(X, sample_weight=None, n_threads=1, exponent=0, *, with_zeros=False):
     """The `Samples` of an array: the place that picks who loops over it.
-
-    Rows of weight zero are left out.
 
     Parameters
     ----------
@@ -20,10 +18,12 @@ def samples_of(X, sample_weight=None, n_threads=1, exponent=0):
     n_threads : int, default=1
     exponent : int, default=0
         Of the unit of the weights.
+    with_zeros : bool, default=False
+        Whether rows of weight zero of an array in memory stay among them.
     """
     if isinstance(X, (ChunkedRows, DaskRows)):
         return ChunkedSamples(chunks_of(X, sample_weight, exponent, n_threads))
-    if sample_weight is not None and not sample_weight.all():
+    if not with_zeros and sample_weight is not None and not sample_weight.all():
         X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
     return CpuSamples(X, sample_weight, n_threads)
 

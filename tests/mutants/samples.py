@@ -156,7 +156,7 @@ MUTANTS = {
     "samples/__init__.py": [
         (
             "rows of weight zero stay",
-            "if sample_weight is not None and not sample_weight.all():",
+            "if not with_zeros and sample_weight is not None and not sample_weight.all():",
             "if False:",
             "estimators/test_mixture_weights.py -k zero or too_few",
         ),
