@@ -7,8 +7,8 @@ fit into memory to be fitted exactly: it is read in chunks, and the mixture is t
 memory finds. Nor need it be on one machine: with Dask the chunks are wherever the workers are.
 
 The page is made with 4 million samples; with ``--full`` the script writes a file of 4 GB. Read in
-chunks, its fit took 122 MB and 28 s on two cores, and in memory 3960 MB and 35 s, 10 of them to read
-the file. A step with Dask took 5.4 s on one worker and 3.1 s on two.
+chunks, its fit took 122 MB and 28 s on two cores, and in memory 3960 MB and 35 s, 10 of them to
+read the file. A step with Dask took 5.4 s on one worker and 3.1 s on two.
 """
 
 # %%
