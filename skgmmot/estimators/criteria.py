@@ -56,8 +56,7 @@ class InformationCriteria:
         -------
         bic : float
         """
-        deviance, n = _deviance(*self._log_likelihood(X, sample_weight))
-        return deviance + np.log(n) * self._n_parameters()
+        return self._with_log_penalty(X, sample_weight)
 
     def icl(self, X: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """Integrated completed likelihood criterion on ``X``; the lower the better.
@@ -75,8 +74,10 @@ class InformationCriteria:
         -------
         icl : float
         """
-        completed = self._log_likelihood(X, sample_weight, density=completed_log_density)
-        deviance, n = _deviance(*completed)
+        return self._with_log_penalty(X, sample_weight, density=completed_log_density)
+
+    def _with_log_penalty(self, X, sample_weight, **options):
+        deviance, n = _deviance(*self._log_likelihood(X, sample_weight, **options))
         return deviance + np.log(n) * self._n_parameters()
 
 

@@ -149,7 +149,9 @@ class LocalChunks:
 
 
 class ChunkedSamples:
-    """`Samples` in chunks.
+    """`Samples` in chunks, with those of the methods that have sums for answers.
+
+    What answers for each row is asked of samples in memory: of a `subset`, or in a `total`.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@
 
 Blocks are in memory, as after ``persist``. Both take as many threads as there are cores. Held to
 1.25 times the step in memory with chunks of a million rows; smaller ones show what tasks cost, as
-does a step on chunks of one row.
+does a step on chunks of one row, there and on a cluster of two processes.
 """
 
 import time
@@ -13,6 +13,8 @@ import warnings
 import dask
 import dask.array as da
 from _report import Table, arguments, clusters, heading, medians, verdict
+from distributed import Client
+from distributed.deploy.subprocess import SubprocessCluster
 from sklearn.exceptions import ConvergenceWarning
 
 from skgmmot import DifferentiableGaussianMixture
@@ -65,7 +67,12 @@ def main():
             told = verdict(lazy / known, target, at_most=True)
             table.row(size, 1e3 * known, 1e3 * lazy, lazy / known, told)
         (alone,) = medians(stepper(in_dask(X[:N_TASKS], 1), theta), repeats=repeats)
-    print(f"\nA task without work: {1e3 * alone / N_TASKS:.2f} ms")
+    print(f"\nA task without work: {1e3 * alone / N_TASKS:.2f} ms on threads,", end=" ", flush=True)
+    cluster = SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
+        client.wait_for_workers(2)
+        (alone,) = medians(stepper(in_dask(X[:N_TASKS], 1), theta), repeats=repeats)
+    print(f"{1e3 * alone / N_TASKS:.2f} ms on a cluster")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from stand_ins import OnDisk, ShownRows
 
 from skgmmot import ChunkedRows, CoupledGMMFitter
 from skgmmot.estimators.callbacks import has_callbacks
@@ -68,18 +69,6 @@ def close(actual, expected, rtol=ROUNDING):
     for mine, theirs in zip(actual, expected, strict=True):
         assert mine.dtype == theirs.dtype and mine.shape == theirs.shape
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=rtol * np.abs(theirs).max())
-
-
-class OnDisk:
-    """Rows that have to be read, and which were, in order."""
-
-    def __init__(self, X):
-        self._X, self.asked = X, []
-        self.shape, self.dtype = X.shape, X.dtype
-
-    def __getitem__(self, rows):
-        self.asked.append(rows.start)
-        return self._X[rows].copy()
 
 
 # Fits
@@ -213,28 +202,13 @@ def test_warm_start_goes_on():
 
 def test_callbacks_are_shown_the_rows_of_both():
     pytest.importorskip("sklearn.callback")
-    shown = []
-
-    class Recorder:
-        max_estimator_depth = 0
-
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context, *, X=None, metadata=None):
-            shown.append((X, metadata))
-
-        def on_fit_task_end(self, estimator, context, **arguments):
-            pass
-
+    recorder = ShownRows()
     X, Y = clouds()
-    watched = fitter().set_callbacks(Recorder())
+    watched = fitter().set_callbacks(recorder)
     assert has_callbacks(watched)
     watched.fit_pair(in_chunks(X), Y, **weights())
-    for rows, metadata in shown:
+    assert recorder.shown
+    for rows, metadata in recorder.shown:
         assert isinstance(rows, ChunkedRows)
         np.testing.assert_array_equal(rows[:], np.concatenate([X, Y]))
         np.testing.assert_array_equal(metadata["sample_domain"], np.repeat([1, -1], [N, M]))

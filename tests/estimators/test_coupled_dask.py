@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from stand_ins import ShownRows
 
 from skgmmot import ChunkedRows, CoupledGMMFitter
 
@@ -154,33 +155,17 @@ def test_callbacks_are_shown_dask_arrays():
     callback = pytest.importorskip("sklearn.callback")
     if not hasattr(callback, "ProgressBar"):
         pytest.skip("no callbacks")
-    shown = []
-
-    class Recorder:
-        max_estimator_depth = 0
-
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context, *, X=None, metadata=None):
-            shown.append((X, metadata))
-
-        def on_fit_task_end(self, estimator, context, **arguments):
-            pass
-
+    recorder = ShownRows()
     X, Y = clouds()
     both = np.concatenate([X, Y])
     for other in (Y, held(Y), ChunkedRows(Y, chunk_size=130)):
-        fitter(max_iter=50).set_callbacks(Recorder()).fit_pair(held(X), other)
-        assert isinstance(shown[-1][0], da.Array)
-        np.testing.assert_array_equal(shown[-1][0].compute(), both)
+        fitter(max_iter=50).set_callbacks(recorder).fit_pair(held(X), other)
+        assert isinstance(recorder.shown[-1][0], da.Array)
+        np.testing.assert_array_equal(recorder.shown[-1][0].compute(), both)
     domain = np.repeat([1, -1], [N, M])
-    fitter(max_iter=50).set_callbacks(Recorder()).fit(held(both), held(domain))
-    np.testing.assert_array_equal(shown[-1][0].compute(), both)
-    np.testing.assert_array_equal(shown[-1][1]["sample_domain"].compute(), domain)
+    fitter(max_iter=50).set_callbacks(recorder).fit(held(both), held(domain))
+    np.testing.assert_array_equal(recorder.shown[-1][0].compute(), both)
+    np.testing.assert_array_equal(recorder.shown[-1][1]["sample_domain"].compute(), domain)
 
 
 def test_what_cannot_be_used_is_refused_with_the_cure():

@@ -1,16 +1,12 @@
 """Fits, predictions and gradients of data that are read in chunks are those of data in memory."""
 
-import json
-import os
-import subprocess
-import sys
 import warnings
 from functools import partial
-from pathlib import Path
 
 import naive
 import numpy as np
 import pytest
+from peak_memory import peaks_of
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -309,26 +305,9 @@ def test_far_rows_of_weight_zero_count_for_weights_only():
 
 
 SCRIPT = """
-import gc, json, sys, warnings
-import numpy as np
-from skgmmot import DifferentiableGaussianMixture
 from skgmmot.samples import rows
 
 rows.CHUNK_BYTES = 2**22
-warnings.simplefilter("ignore")  # three steps do not converge
-
-def resident(name):
-    for line in open("/proc/self/status"):
-        if line.startswith(name + ":"):
-            return 1024 * int(line.split()[1])
-
-def peak_of(function):
-    gc.collect()
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-    before = resident("VmRSS")
-    function()
-    return (resident("VmHWM") - before) / 1e6
 
 def calls(X, out):
     mixture = DifferentiableGaussianMixture(
@@ -358,17 +337,7 @@ print(json.dumps({name: peak_of(call) for name, call in calls(X, out).items()}))
 
 def test_memory_is_that_of_two_chunks(tmp_path):
     """A file of 48 MB in chunks of 4 MB."""
-    if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("needs the peak of resident memory, as Linux tells it")
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, tmp_path / "X"],
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    peaks = json.loads(done.stdout)
+    peaks = peaks_of(SCRIPT, tmp_path / "X")
     assert peaks["fit"] < 2 * 4.2 + 3, peaks
     assert peaks["score"] < 2 * 4.2 + 3, peaks
     for mode in ("implicit", "unrolled"):

@@ -3,38 +3,14 @@
 Measured from outside, as the resident memory of a process, since not all of it is NumPy's.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from peak_memory import peaks_of
 
 N_SAMPLES, N_COMPONENTS = 400_000, 10
 MEGABYTE = 1e6
 RESPONSIBILITIES = 8 * N_SAMPLES * N_COMPONENTS / MEGABYTE  # 32
 
 SCRIPT = """
-import gc, json, warnings
-import numpy as np
-from skgmmot import DifferentiableGaussianMixture
-
-warnings.simplefilter("ignore")  # five steps do not converge
-
-def resident(name):
-    for line in open("/proc/self/status"):
-        if line.startswith(name + ":"):
-            return 1024 * int(line.split()[1])
-
-def peak_of(function):
-    gc.collect()
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak starts again from what is resident now
-    before = resident("VmRSS")
-    function()
-    return (resident("VmHWM") - before) / 1e6
-
 def calls(X, weight):
     fits = {{
         init_params: DifferentiableGaussianMixture(
@@ -70,18 +46,7 @@ print(json.dumps({{name: peak_of(call) for name, call in calls(X, weight).items(
 @pytest.fixture(scope="module")
 def peaks():
     """Megabytes beyond the data, by what is done."""
-    if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("needs the peak of resident memory, as Linux tells it")
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(n_samples=N_SAMPLES, n_components=N_COMPONENTS)],
-        # large arrays come from the system and go back to it
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return peaks_of(SCRIPT.format(n_samples=N_SAMPLES, n_components=N_COMPONENTS))
 
 
 def test_measurement_sees_an_array_of_samples_times_components(peaks):

@@ -498,13 +498,13 @@ MUTANTS = {
         ),
         (
             "BIC with the penalty of AIC",
-            "np.log(n) * self._n_parameters()\n\n    def icl(",
-            "2 * self._n_parameters()\n\n    def icl(",
+            "np.log(n) * self._n_parameters()",
+            "2 * self._n_parameters()",
             "estimators/test_prediction.py -k criteria",
         ),
         (
             "entropy left out",
-            "density=completed_log_density)",
+            ", density=completed_log_density)",
             ")",
             "estimators/test_prediction.py -k icl",
         ),

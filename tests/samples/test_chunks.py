@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import OnDisk
 
 from skgmmot import ChunkedRows
 from skgmmot.em.e_steps import E_STEPS
@@ -21,18 +22,6 @@ from skgmmot.samples.interface import DataTangent
 from skgmmot.samples.sums import FAN, added, tree_sum
 
 SIZE = 70  # rows of a chunk
-
-
-class OnDisk:
-    """Rows that have to be read, and which chunks were, in order."""
-
-    def __init__(self, X):
-        self._X, self.asked = X, []
-        self.shape, self.dtype = X.shape, X.dtype
-
-    def __getitem__(self, rows):
-        self.asked.append(rows.start)
-        return self._X[rows].copy()
 
 
 def problem(seed=0, n=490, d=2, K=3, kind="full", zeros=True):
@@ -99,9 +88,9 @@ def test_only_chunks_of_the_rows_that_are_drawn_are_read():
     disk = OnDisk(X)
     samples = samples_of(ChunkedRows(disk, chunk_size=98))
     samples.summary()
-    assert disk.asked == [0, 98, 196, 294, 392]
+    assert disk.starts == [0, 98, 196, 294, 392]
     samples.subset([250, 120, 190])
-    assert disk.asked[5:] == [98, 196]
+    assert disk.starts[5:] == [98, 196]
     samples.summary()  # known
     assert len(disk.asked) == 7
 
@@ -230,7 +219,7 @@ def test_next_chunk_is_read_while_one_is_computed():
         return len(disk.asked)
 
     ahead = list(chunks.each(question))
-    assert seen == sorted(disk.asked)
+    assert seen == sorted(disk.starts)
     assert max(a - i for i, a in enumerate(ahead)) == 2  # and no more than that
 
 

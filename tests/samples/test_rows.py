@@ -4,22 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import OnDisk
 
 from skgmmot import ChunkedRows
 from skgmmot.samples import rows as rows_module
 from skgmmot.samples.rows import in_chunks
-
-
-class OnDisk:
-    """What h5py and zarr have in common, and which rows were asked for."""
-
-    def __init__(self, X, chunks=None):
-        self._X, self.chunks, self.asked = X, chunks, []
-        self.shape, self.dtype = X.shape, X.dtype
-
-    def __getitem__(self, rows):
-        self.asked.append((rows.start, rows.stop))
-        return self._X[rows].copy()
 
 
 def numbers(n, d=2, dtype=np.float64):
