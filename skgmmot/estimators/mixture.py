@@ -21,6 +21,7 @@ from ..samples.dask_chunks import DaskRows
 from .callbacks import CallbackSupportMixin
 from .dask_input import warn_of_small_chunks
 from .derivatives import DifferentiableFit
+from .device_input import where_X_is
 from .em_options import em_map_of, fit_by_em, stopping_of
 from .input_rows import row_weights
 from .manners import PackageManners
@@ -356,6 +357,7 @@ class DifferentiableGaussianMixture(
             warn_of(self._fit(X, sample_weight))
             return self.predict(X)
 
+    @where_X_is
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X, sample_weight):
         """Fit, and return what there is to warn of."""

@@ -57,3 +57,8 @@ def cupy():
 def module_of(array):
     """The module whose functions take an array: `cupy` or `numpy`."""
     return sys.modules["cupy" if is_on_device(array) else "numpy"]
+
+
+def on_host(array):
+    """A NumPy array of one that may be on a device."""
+    return array.get() if is_on_device(array) else array

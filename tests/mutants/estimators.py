@@ -354,7 +354,7 @@ MUTANTS = {
         ),
         (
             "a batch without weight asks for one",
-            "if not np.any(sample_weight):",
+            "if not np.any(taken(sample_weight)):",
             "if False:",
             "estimators/test_online.py -k without_weight",
         ),
@@ -366,19 +366,19 @@ MUTANTS = {
         ),
         (
             "collected weights in units of their own",
-            "np.ldexp(*weights_and_unit(sample_weight, X))",
-            "weights_and_unit(sample_weight, X)[0]",
+            "np.ldexp(*row_weights(sample_weight, X))",
+            "row_weights(sample_weight, X)[0]",
             "estimators/test_online.py -k keep_their_weights",
         ),
         (
             "collected rows are the user's",
-            "self._collected = X.copy(), sample_weight",
-            "self._collected = X, sample_weight",
+            "self._collected = on_host(X).copy(), weight",
+            "self._collected = on_host(X), weight",
             "estimators/test_online.py -k copies",
         ),
         (
             "collected rows without their weights",
-            "            sample_weight = np.concatenate([weight, new])",
+            "            sample_weight = module.concatenate([module.asarray(weight), new])",
             "            sample_weight = None",
             "estimators/test_online.py -k keep_their_weights",
         ),
@@ -510,7 +510,7 @@ MUTANTS = {
         ),
         (
             "mean over samples without weights",
-            "np.array([values @ weight, weight.sum()])",
+            "np.array([float(values @ weight), float(weight.sum())])",
             "np.array([values.sum(), len(values)])",
             "estimators/test_prediction.py -k icl",
         ),

@@ -130,7 +130,7 @@ MUTANTS = {
         ),
         (
             "rows without weight come first",
-            'np.argsort(weight == 0, kind="stable")',
+            "np.concatenate([active, np.flatnonzero(weight == 0)])",
             'np.argsort(weight > 0, kind="stable")',
             "estimators/test_derivatives_modes.py -k zero_weights",
         ),
