@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import naive`
@@ -20,3 +21,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("gate")
+
+
+@pytest.fixture
+def device_cupy(monkeypatch):
+    """The module that stands in for `cupy`, which `import cupy` finds during a test."""
+    from cuda_on_host import arrays, cupy
+
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(arrays, "limit", None)
+    arrays.traffic.clear()
+    return cupy
