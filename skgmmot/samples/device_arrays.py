@@ -4,6 +4,7 @@ Nothing here imports CuPy before an array is seen that lies on a device.
 """
 
 import sys
+from contextlib import contextmanager
 
 _CUDA, _CUDA_MANAGED = 2, 13  # kinds of devices in DLPack
 
@@ -19,16 +20,33 @@ def taken(array):
 
     It may be of any library that speaks DLPack or has ``__cuda_array_interface__``.
     """
-    if is_on_device(array):
+    if is_on_device(array) or not _is_in_cuda(array):
         return array
+    if hasattr(array, "__dlpack_device__"):
+        return cupy().from_dlpack(array)
+    return cupy().asarray(array)
+
+
+def _is_in_cuda(array):
+    """Whether an array of any library is on a CUDA device."""
     kind = getattr(array, "__dlpack_device__", None)
     if callable(kind) and not isinstance(array, type):
-        if kind()[0] not in (_CUDA, _CUDA_MANAGED):
-            return array
-        return cupy().from_dlpack(array)
-    if hasattr(array, "__cuda_array_interface__"):
-        return cupy().asarray(array)
-    return array
+        return kind()[0] in (_CUDA, _CUDA_MANAGED)
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def refuse_on_device(array, name):
+    """Refuse an array on a CUDA device, of any library, where only the host computes."""
+    if _is_in_cuda(array):
+        raise ValueError(
+            f"{name} is on a CUDA device, and this is computed on the host. Pass an array of "
+            "NumPy: cupy.asnumpy copies one."
+        )
+
+
+def index_for(X, rows):
+    """Numbers of rows, an array of NumPy, as an index of X: on a device they have to be there."""
+    return cupy().asarray(rows) if is_on_device(X) else rows
 
 
 def cupy():
@@ -62,3 +80,30 @@ def module_of(array):
 def on_host(array):
     """A NumPy array of one that may be on a device."""
     return array.get() if is_on_device(array) else array
+
+
+def device_floats(values, name, dtype=None):
+    """An array of CuPy, C-contiguous, of a dtype; None: of its own, or float64 if that is none."""
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers; its dtype is {values.dtype}.")
+    if dtype is None:
+        dtype = "float32" if values.dtype == "float32" else "float64"
+    return module_of(values).ascontiguousarray(values, dtype=dtype)
+
+
+@contextmanager
+def device_of(X):
+    """The CUDA device of an array of CuPy as the current one; for all else nothing."""
+    if not is_on_device(X):
+        yield
+        return
+    try:
+        with X.device:
+            yield
+    except cupy().cuda.memory.OutOfMemoryError as error:
+        raise MemoryError(
+            f"CUDA device {X.device.id} has not enough memory beside X, which takes "
+            f"{X.nbytes / 2**20:.3g} MiB: {error} Pass float32, fewer rows at a time where a "
+            "method answers for each of them, or chunks that stay on the host: "
+            "ChunkedRows(cupy.asnumpy(X)), which the CPU computes."
+        ) from error
