@@ -319,13 +319,12 @@ class CoupledGMMFitter(
         ValueError
             As for `fit`, or if the arrays have different numbers of features.
         """
-        arrays = {"X_source": X_source, "X_target": X_target}
         weights = {
             "sample_weight_source": sample_weight_source,
             "sample_weight_target": sample_weight_target,
         }
         with keeping_last_fit(self):
-            warn_of(self._fit_arrays(arrays, weights))
+            warn_of(self._fit_arrays(X_source, X_target, weights))
         return self
 
     def fit_transform(
