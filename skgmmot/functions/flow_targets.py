@@ -9,6 +9,8 @@ from ..checks import as_parameters, checked_mixtures
 from ..estimators.input_rows import naming
 from ..parameters import MixtureParameters, in_dtype
 from ..results.transport_result import transport_between
+from ..samples import ChunkedSamples
+from ..samples.device_arrays import index_for
 
 _BLOCK = 2**20
 
@@ -21,9 +23,14 @@ def size_of_batch(fraction, n_rows, name, least=2):
     return size
 
 
-def batch_of(n_rows, size, rng):
-    """Indices of a batch, drawn without replacement; of all rows a slice, without a draw."""
-    return slice(None) if size == n_rows else rng.choice(n_rows, size, replace=False)
+def batch_of(X, size, rng):
+    """Numbers of a batch of rows of X, drawn without replacement, where X is.
+
+    Of all rows a slice, without a draw.
+    """
+    if size == len(X):
+        return slice(None)
+    return index_for(X, rng.choice(len(X), size, replace=False))
 
 
 def ordered_batch_of(n_rows, size, rng):
@@ -96,8 +103,12 @@ class SampledTarget:
         """From now on the mixture of another batch; of all samples it stays what it is."""
         n_rows = self.samples.shape[0]
         if self.batch_size < n_rows:
-            draw = batch_of if self.samples.in_memory else ordered_batch_of
-            self.fits.fit_samples(self.samples.subset(draw(n_rows, self.batch_size, rng)))
+            if isinstance(self.samples, ChunkedSamples):
+                batch = self.samples.subset(ordered_batch_of(n_rows, self.batch_size, rng))
+            else:
+                Y, _ = self.samples.rows()
+                batch = self.samples.picked(batch_of(Y, self.batch_size, rng))
+            self.fits.fit_samples(batch)
             self.mixtures = [in_dtype(self.fits.theta, np.float64)]
 
     def take_all(self):
