@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 
-from . import arrays
+from . import arrays, kernels
 from .arrays import OutOfMemoryError, ndarray, on_device, unwrapped, uploaded, wrapped
 
 __version__ = "13.0.0"
@@ -297,6 +297,7 @@ def get_current_stream(device_id=-1):
     return Stream._current[-1] if Stream._current else Stream.null
 
 
+RawModule = kernels.RawModule
 runtime = types.SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
     getDevice=lambda: 0,
@@ -307,6 +308,7 @@ runtime = types.SimpleNamespace(
 cuda = types.SimpleNamespace(
     runtime=runtime,
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    compiler=types.SimpleNamespace(CompileException=kernels.CompileException),
     Device=Device,
     Stream=Stream,
     ExternalStream=ExternalStream,
