@@ -15,29 +15,28 @@ def is_on_device(array):
     return cupy is not None and isinstance(array, cupy.ndarray)
 
 
-def taken(array):
-    """An array of CuPy that shares the memory of one on a CUDA device; all else as it is.
+def lies_on_device(array):
+    """Whether it is an array on a CUDA device, of any library.
 
-    It may be of any library that speaks DLPack or has ``__cuda_array_interface__``.
+    That is, of one that speaks DLPack or has ``__cuda_array_interface__``.
     """
-    if is_on_device(array) or not _is_in_cuda(array):
-        return array
-    if hasattr(array, "__dlpack_device__"):
-        return cupy().from_dlpack(array)
-    return cupy().asarray(array)
-
-
-def _is_in_cuda(array):
-    """Whether an array of any library is on a CUDA device."""
     kind = getattr(array, "__dlpack_device__", None)
     if callable(kind) and not isinstance(array, type):
         return kind()[0] in (_CUDA, _CUDA_MANAGED)
     return hasattr(array, "__cuda_array_interface__")
 
 
+def taken(array):
+    """An array of CuPy that shares the memory of one on a CUDA device; all else as it is."""
+    if is_on_device(array) or not lies_on_device(array):
+        return array
+    module = cupy()
+    return module.from_dlpack(array) if hasattr(array, "__dlpack__") else module.asarray(array)
+
+
 def refuse_on_device(array, name):
     """Refuse an array on a CUDA device, of any library, where only the host computes."""
-    if _is_in_cuda(array):
+    if lies_on_device(array):
         raise ValueError(
             f"{name} is on a CUDA device, and this is computed on the host. Pass an array of "
             "NumPy: cupy.asnumpy copies one."

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .cpu import CpuSamples
-from .device_arrays import module_of
+from .cuda import CudaSamples
+from .device_arrays import is_on_device, module_of
 from .interface import DataCotangent, DataTangent
 
 
@@ -166,4 +167,4 @@ def _within_reach(X, summary):
 
 def _held(X, weight, n_threads):
     """`Samples` of an array, all of whose rows stay."""
-    return CpuSamples(X, weight, n_threads)
+    return CudaSamples(X, weight) if is_on_device(X) else CpuSamples(X, weight, n_threads)

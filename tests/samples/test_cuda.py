@@ -250,14 +250,12 @@ def test_parts_of_the_rows(device_cupy):
     near(found, own.host.statistics(own.logits).sums)
 
 
-def test_only_what_has_the_size_of_the_mixture_comes_and_goes(device_cupy):
-    from cuda_on_host.arrays import traffic
-
+def test_only_what_has_the_size_of_the_mixture_comes_and_goes(device_cupy, device_traffic):
     own = Case(device_cupy, "full", "matrix", n=20_000, d=2, K=3)
     own.device.summary()
-    traffic.clear()
+    device_traffic.clear()
     own.device.statistics(own.logits)
-    assert 0 < sum(size for _, size in traffic) < 2000
+    assert 0 < sum(size for _, size in device_traffic) < 2000
     bar = own.device.zero_cotangent(wrt_weight=True)
     own.device.statistics_vjp(own.logits, own.logits.coefficients, data_bar=bar)
-    assert sum(size for _, size in traffic) < 4000
+    assert sum(size for _, size in device_traffic) < 4000
