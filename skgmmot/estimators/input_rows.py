@@ -17,7 +17,7 @@ from ..samples.dask_chunks import DaskRows
 from ..samples.device_arrays import is_on_device, module_of, taken
 from ..samples.rows import ChunkedRows, in_chunks
 from .dask_input import dask_aligned, dask_rows, dask_stacked, dask_weights, is_dask
-from .device_input import beside, device_rows, device_weights
+from .device_input import beside, device_aligned, device_rows, device_weights
 
 
 def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1, or_chunks=False):
@@ -81,6 +81,8 @@ def row_counts(sample_weight, X):
     """Weights that count, in the unit in which they are given."""
     if isinstance(X, DaskRows):
         return dask_aligned(sample_weight, X, X.shape[:1], "sample_weight")
+    if is_on_device(X):
+        return device_aligned(sample_weight, X, X.shape[:1], "sample_weight")
     return as_real(sample_weight, "sample_weight")
 
 

@@ -38,8 +38,8 @@ def refuse_on_device(array, name):
     """Refuse an array on a CUDA device, of any library, where only the host computes."""
     if lies_on_device(array):
         raise ValueError(
-            f"{name} is on a CUDA device, and this is computed on the host. Pass an array of "
-            "NumPy: cupy.asnumpy copies one."
+            f"{name} must be on the host, where this is computed; got an array on a CUDA device. "
+            "Pass an array of NumPy, which cupy.asnumpy makes of it."
         )
 
 
