@@ -67,13 +67,10 @@ def checked_tensor(tensor, name, n_dims):
         )
 
 
-def refuse_other_device(tensor, name, like, of):
+def refuse_other_device(tensor, name, like, of, cure="Pass both on one device, by .to(device)."):
     """Refuse a tensor that is not where another one is."""
     if tensor.device != like.device:
-        raise ValueError(
-            f"{of} is on {like.device}, {name} on {tensor.device}. Pass both on one device: "
-            f"{name}.to({of}.device)."
-        )
+        raise ValueError(f"{of} is on {like.device}, {name} on {tensor.device}. {cure}")
 
 
 def checked_inputs(X, sample_weight, initial, n_components):
