@@ -70,7 +70,7 @@ def test_fit_and_answers_are_those_of_the_host(device_cupy, kind, dtype, weighte
         {"init_params": "random", "n_components": 2},
         {"init_params": "random_from_data"},
         {"init_params": "random_from_data", "covariance_type": "tied"},
-        {"init_size": 200},
+        {"init_size": 100},
         {"init_size": None},
         {"n_init": 3, "init_params": "random_from_data"},
         {"acceleration": None},
@@ -80,7 +80,7 @@ def test_fit_and_answers_are_those_of_the_host(device_cupy, kind, dtype, weighte
         {"acceleration": "newton"},
         {"e_step": "sinkhorn"},
         {"fixed_weights": True},
-        {"temperature": [4.0, 2.0]},
+        {"temperature": [1.5, 1.0]},
         {"temperature": 1e4, "reg_covar": 0.5},
         {"reg_covar": 0.1},
         {"weights_init": np.full(K, 1 / K), "means_init": 3.0 * np.eye(K, D)},
@@ -108,7 +108,8 @@ def test_options_of_a_fit_are_those_of_the_host(device_cupy, options):
         for fit, module in zip(found, (np, device_cupy), strict=True)
     )
     assert next(energies) == pytest.approx(next(energies), rel=1e-8)
-    if options.get("acceleration") != "incremental":  # whose groups may be cut elsewhere
+    assert device.converged_ == host.converged_
+    if options.get("acceleration", "") is None:
         assert device.n_iter_ == host.n_iter_
 
 
@@ -146,7 +147,7 @@ def test_fit_predict_answers_on_the_device(device_cupy):
 
 
 def test_nothing_of_the_size_of_the_data_moves(device_cupy):
-    X, weight = data(n=4000)
+    X, weight = data(n=2000)
     X, weight = device_cupy.asarray(X), device_cupy.asarray(weight)
     fitted = mixture(init_size=50)
     arrays.traffic.clear()
@@ -168,7 +169,7 @@ def test_nothing_of_the_size_of_the_data_moves(device_cupy):
 def test_rows_far_away_are_answered_as_on_the_host(device_cupy, kind, dtype):
     """By the centered way, and where squares overflow by samples that are shrunk."""
     X, _ = data(kind)
-    fitted = mixture(kind).fit(X)
+    fitted = mixture(kind, residual_tol=1e-4).fit(X)
     largest = 1e30 if dtype == np.float32 else 1e200
     far = np.concatenate([X[:50], 1e4 * X[50:100], largest * X[100:110]]).astype(dtype)
     for rows in (far, far[50:], far[100:]):
@@ -193,9 +194,9 @@ def test_high_temperatures_are_as_on_the_host(device_cupy):
 def test_batches_of_a_stream_may_be_on_the_device(device_cupy, weighted):
     X, weight = data()
     if weighted:
-        weight[:90] = 0.0
+        weight[:60] = 0.0
         weight[2] = 1.0
-    parts = [slice(begin, begin + 90) for begin in range(0, len(X), 90)]
+    parts = [slice(begin, begin + 60) for begin in range(0, len(X), 60)]
     host, device, changing = (mixture() for _ in range(3))
     for number, part in enumerate(parts):
         for fitted, module in (
@@ -218,10 +219,10 @@ def test_batches_of_a_stream_may_be_on_the_device(device_cupy, weighted):
 
 def test_a_buffer_of_a_stream_may_be_used_again(device_cupy):
     X, _ = data()
-    buffer = device_cupy.asarray(X[:90])
+    buffer = device_cupy.asarray(X[:60])
     fitted = mixture().partial_fit(buffer)
     buffer[:] = 0.0
-    np.testing.assert_array_equal(fitted._collected[0], X[:90])
+    np.testing.assert_array_equal(fitted._collected[0], X[:60])
 
 
 def test_a_batch_on_the_device_without_weight_is_refused(device_cupy):
