@@ -1,4 +1,8 @@
-"""Doctests that need PyTorch, JAX or Dask are left out where these are not installed."""
+"""Doctests that need PyTorch, JAX or Dask are left out where these are not installed.
+
+`--on-device` runs the tests of arrays on a CUDA device, and no others, with CuPy on such a device;
+without it something on the host stands in for CuPy.
+"""
 
 from importlib.util import find_spec
 
@@ -15,3 +19,18 @@ collect_ignore_glob = [
     for framework in ("torch", "jax")
     if find_spec(framework) is None
 ]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--on-device",
+        action="store_true",
+        help="run the tests of arrays on a CUDA device, and no others, with CuPy on one",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--on-device"):
+        asked = {item for item in items if "device_cupy" in getattr(item, "fixturenames", ())}
+        config.hook.pytest_deselected(items=[item for item in items if item not in asked])
+        items[:] = [item for item in items if item in asked]

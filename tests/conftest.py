@@ -24,11 +24,28 @@ settings.load_profile("gate")
 
 
 @pytest.fixture
-def device_cupy(monkeypatch):
-    """The module that stands in for `cupy`, which `import cupy` finds during a test."""
+def device_cupy(request, monkeypatch):
+    """CuPy on a device with `--on-device`; else what stands in for it, also for `import cupy`."""
+    if request.config.getoption("--on-device"):
+        from skgmmot.samples.device_arrays import cupy
+
+        try:
+            return cupy()
+        except (ImportError, RuntimeError) as error:
+            pytest.skip(str(error))
     from cuda_on_host import arrays, cupy
 
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(arrays, "limit", None)
     arrays.traffic.clear()
     return cupy
+
+
+@pytest.fixture
+def device_traffic(request, device_cupy):
+    """What has gone between host and device, a list of ("up" or "down", bytes)."""
+    if request.config.getoption("--on-device"):
+        pytest.skip("Only what stands in for CuPy counts what goes to and fro.")
+    from cuda_on_host.arrays import traffic
+
+    return traffic
