@@ -360,12 +360,12 @@ class DifferentiableGaussianMixture(
             warn_of(self._fit(X, sample_weight))
             return self.predict(X)
 
-    @where_X_is
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X, sample_weight):
         """Fit, and return what there is to warn of."""
         return self._fit_with_valid_options(X, sample_weight)
 
+    @where_X_is
     def _fit_with_valid_options(self, X, sample_weight):
         X = self._validate_X(X, reset=True, ensure_min_samples=2)
         if isinstance(X, DaskRows):
