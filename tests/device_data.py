@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 
-N, D, K = 900, 3, 3
+N, D, K = 300, 3, 3  # kernels on the host take their time
 
 
 def data(kind="full", dtype=np.float64, n=N):
@@ -11,15 +11,17 @@ def data(kind="full", dtype=np.float64, n=N):
     rng = np.random.default_rng(0)
     X = naive.sample(rng, naive.random_mixture(rng, K, D, kind, spread=3.0), n).astype(dtype)
     weight = rng.uniform(0.2, 2.0, n)
-    weight[100:400:3] = 0.0
+    weight[50:150:3] = 0.0
     return X, weight
 
 
 def close(actual, expected, rtol):
-    """Whether arrays of the host are the same, next to the largest of each."""
+    """Whether arrays of the host are the same, next to the largest of each, or to 1e-3."""
     for mine, theirs in zip(actual, expected, strict=True):
         assert isinstance(mine, np.ndarray)
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=rtol * np.abs(theirs).max())
+        np.testing.assert_allclose(
+            mine, theirs, rtol=0, atol=rtol * max(np.abs(theirs).max(), 1e-3)
+        )
 
 
 def fetched(cupy, values, like):

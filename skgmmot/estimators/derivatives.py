@@ -66,7 +66,8 @@ class DifferentiableFit:
             Relative accuracy asked of ``implicit``, for the linear system and the fixed point.
         out : array of shape (n_samples, n_features), default=None
             Where to write the gradient: an array, a memory map or a dataset of h5py or zarr. Data
-            that are read in chunks are not in memory, and nor needs their gradient to be.
+            that are read in chunks are not in memory, and nor needs their gradient to be. For data
+            on a device it has to be an array there.
 
         Returns
         -------

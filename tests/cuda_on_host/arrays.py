@@ -26,7 +26,7 @@ def signature(parameters):
 
 def wrapped(value):
     """Results of NumPy as results of CuPy: even a number is an array, of no dimension."""
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, np.ndarray | np.generic | bool | int):
         return ndarray._of(np.asarray(value))
     if isinstance(value, tuple | list):
         return type(value)(map(wrapped, value))
@@ -276,6 +276,8 @@ class ndarray:
         }
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        if stream is None:  # NumPy gives none, and would take the memory to be its own
+            raise BufferError("Unsupported device in DLTensor.")
         return self._array.__dlpack__()
 
     def __dlpack_device__(self):

@@ -94,7 +94,7 @@ constexpr size_t STACK = 1 << 17; // bytes
 constexpr int ENDED = -1;
 
 struct Fiber {
-    std::vector<char> stack = std::vector<char>(STACK);
+    void *stack = std::malloc(STACK);
     jmp_buf here;
     ucontext_t start;
     bool has_started = false;
@@ -133,7 +133,7 @@ static void enter(Fiber *fiber) {
         _longjmp(fiber->here, 1);
     fiber->has_started = true;
     getcontext(&fiber->start);
-    fiber->start.uc_stack.ss_sp = fiber->stack.data();
+    fiber->start.uc_stack.ss_sp = fiber->stack;
     fiber->start.uc_stack.ss_size = STACK;
     fiber->start.uc_link = nullptr;
     makecontext(&fiber->start, work, 0);

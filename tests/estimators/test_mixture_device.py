@@ -5,7 +5,6 @@ import warnings
 
 import numpy as np
 import pytest
-from cuda_on_host import arrays
 from device_data import D, K, close, data, fetched
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -28,6 +27,11 @@ def mixture(kind="full", **options):
 def end(fitted):
     """θ_T in float64."""
     return fitted._record.end
+
+
+def names_the_device(thing):
+    """Whether a pickle of it needs CuPy, or what stands in for it."""
+    return any(name in pickle.dumps(thing) for name in (b"cupy", b"cuda_on_host"))
 
 
 @all_types
@@ -70,7 +74,7 @@ def test_fit_and_answers_are_those_of_the_host(device_cupy, kind, dtype, weighte
         {"init_params": "random", "n_components": 2},
         {"init_params": "random_from_data"},
         {"init_params": "random_from_data", "covariance_type": "tied"},
-        {"init_size": 200},
+        {"init_size": 100},
         {"init_size": None},
         {"n_init": 3, "init_params": "random_from_data"},
         {"acceleration": None},
@@ -80,7 +84,7 @@ def test_fit_and_answers_are_those_of_the_host(device_cupy, kind, dtype, weighte
         {"acceleration": "newton"},
         {"e_step": "sinkhorn"},
         {"fixed_weights": True},
-        {"temperature": [4.0, 2.0]},
+        {"temperature": [1.5, 1.0]},
         {"temperature": 1e4, "reg_covar": 0.5},
         {"reg_covar": 0.1},
         {"weights_init": np.full(K, 1 / K), "means_init": 3.0 * np.eye(K, D)},
@@ -108,19 +112,20 @@ def test_options_of_a_fit_are_those_of_the_host(device_cupy, options):
         for fit, module in zip(found, (np, device_cupy), strict=True)
     )
     assert next(energies) == pytest.approx(next(energies), rel=1e-8)
-    if options.get("acceleration") != "incremental":  # whose groups may be cut elsewhere
+    assert device.converged_ == host.converged_
+    if options.get("acceleration", "") is None:
         assert device.n_iter_ == host.n_iter_
 
 
-def test_init_size_of_none_looks_at_all_rows(device_cupy):
+def test_init_size_of_none_looks_at_all_rows(device_cupy, device_traffic):
     X, _ = data()
     X_device = device_cupy.asarray(X)
-    arrays.traffic.clear()
+    device_traffic.clear()
     mixture(init_size=None, max_iter=0).fit(X_device)
-    assert ("down", X.nbytes) in arrays.traffic
-    arrays.traffic.clear()
+    assert ("down", X.nbytes) in device_traffic
+    device_traffic.clear()
     mixture(init_size=100, max_iter=0).fit(X_device)
-    assert max(size for _, size in arrays.traffic) == 100 * X[:1].nbytes
+    assert max(size for _, size in device_traffic) == 100 * X[:1].nbytes
 
 
 def test_a_warm_start_goes_on_from_either_side(device_cupy):
@@ -145,11 +150,11 @@ def test_fit_predict_answers_on_the_device(device_cupy):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_nothing_of_the_size_of_the_data_moves(device_cupy):
-    X, weight = data(n=4000)
+def test_nothing_of_the_size_of_the_data_moves(device_cupy, device_traffic):
+    X, weight = data(n=2000)
     X, weight = device_cupy.asarray(X), device_cupy.asarray(weight)
     fitted = mixture(init_size=50)
-    arrays.traffic.clear()
+    device_traffic.clear()
     fitted.fit(X, sample_weight=weight)
     for name in PREDICTIONS:
         getattr(fitted, name)(X)
@@ -160,7 +165,7 @@ def test_nothing_of_the_size_of_the_data_moves(device_cupy):
     fitted.vjp(X, fitted.parameters_, **mode)
     fitted.jvp(X, X, **mode)
     # 50 rows to start from are the most
-    assert max(size for _, size in arrays.traffic) <= 50 * D * 8
+    assert max(size for _, size in device_traffic) <= 50 * D * 8
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -168,7 +173,7 @@ def test_nothing_of_the_size_of_the_data_moves(device_cupy):
 def test_rows_far_away_are_answered_as_on_the_host(device_cupy, kind, dtype):
     """By the centered way, and where squares overflow by samples that are shrunk."""
     X, _ = data(kind)
-    fitted = mixture(kind).fit(X)
+    fitted = mixture(kind, residual_tol=1e-4).fit(X)
     largest = 1e30 if dtype == np.float32 else 1e200
     far = np.concatenate([X[:50], 1e4 * X[50:100], largest * X[100:110]]).astype(dtype)
     for rows in (far, far[50:], far[100:]):
@@ -193,9 +198,9 @@ def test_high_temperatures_are_as_on_the_host(device_cupy):
 def test_batches_of_a_stream_may_be_on_the_device(device_cupy, weighted):
     X, weight = data()
     if weighted:
-        weight[:90] = 0.0
+        weight[:60] = 0.0
         weight[2] = 1.0
-    parts = [slice(begin, begin + 90) for begin in range(0, len(X), 90)]
+    parts = [slice(begin, begin + 60) for begin in range(0, len(X), 60)]
     host, device, changing = (mixture() for _ in range(3))
     for number, part in enumerate(parts):
         for fitted, module in (
@@ -207,7 +212,7 @@ def test_batches_of_a_stream_may_be_on_the_device(device_cupy, weighted):
             fitted.partial_fit(module.asarray(X[part]), sample_weight=own)
         if number == 0:  # collected, on the host
             assert isinstance(device._collected[0], np.ndarray)
-            assert b"cuda_on_host" not in pickle.dumps(device)
+            assert not names_the_device(device)
             with pytest.raises(NotFittedError, match="has collected"):
                 device.predict(device_cupy.asarray(X))
     for fitted in (device, changing):
@@ -218,10 +223,10 @@ def test_batches_of_a_stream_may_be_on_the_device(device_cupy, weighted):
 
 def test_a_buffer_of_a_stream_may_be_used_again(device_cupy):
     X, _ = data()
-    buffer = device_cupy.asarray(X[:90])
+    buffer = device_cupy.asarray(X[:60])
     fitted = mixture().partial_fit(buffer)
     buffer[:] = 0.0
-    np.testing.assert_array_equal(fitted._collected[0], X[:90])
+    np.testing.assert_array_equal(fitted._collected[0], X[:60])
 
 
 def test_a_batch_on_the_device_without_weight_is_refused(device_cupy):
@@ -234,7 +239,7 @@ def test_pickles_and_clones_hold_nothing_of_the_device(device_cupy):
     X, weight = (device_cupy.asarray(own) for own in data())
     fitted = mixture(acceleration=None).fit(X, sample_weight=weight)
     for part in (fitted, fitted._record):  # with the steps that a pickle leaves out
-        assert b"cuda_on_host" not in pickle.dumps(part)
+        assert not names_the_device(part)
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.means_, fitted.means_)
     close([clone(fitted).fit(X, sample_weight=weight).means_], [fitted.means_], 1e-15)
