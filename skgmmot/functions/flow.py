@@ -61,7 +61,8 @@ class MixtureFlow:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_features)
-        The moved points.
+        The moved points. Where those of the start are on a CUDA device, these and ``positions``
+        are arrays of CuPy.
     mixture : DifferentiableGaussianMixture
         The mixture fitted to them, with the parameters of the estimator given.
     losses : ndarray of shape (n_steps + 1,)
@@ -144,7 +145,8 @@ def mixture_flow(
     ----------
     X : array-like of shape (n_samples, n_features)
         The points at the start; float32 and float64 are kept, anything else becomes float64.
-        They are copied to memory, in which they move; `ChunkedRows` are refused.
+        They are copied to memory, in which they move; `ChunkedRows` are refused. Points on a CUDA
+        device are copied there, and move there.
     target : mixture or list of mixtures, default=None
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
         a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. A list
@@ -152,7 +154,7 @@ def mixture_flow(
     target_samples : array-like of shape (n_target_samples, n_features), default=None
         Where to, in the place of ``target``: to the mixture of these samples, which a clone of
         ``estimator`` fits. What is large and not in memory is read in chunks, as by
-        `DifferentiableGaussianMixture.fit`.
+        `DifferentiableGaussianMixture.fit`. An array has to be where ``X`` is.
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
@@ -198,8 +200,8 @@ def mixture_flow(
         each step starts from the initialization of the estimator.
     callback : callable, default=None
         Called before each move as ``callback(step, X, mixture, loss)``, with the points (a
-        read-only view: copy what you keep) and the mixture fitted to them or to a batch of them.
-        The flow stops there if it returns True.
+        view, read-only on the host: copy what you keep) and the mixture fitted to them or to a
+        batch of them. The flow stops there if it returns True.
     keep_path : bool, default=False
         Whether the result has all positions of the points and all mixtures on the way, for
         `skgmmot.plotting.FlowDisplay` and `skgmmot.plotting.SimplexDisplay`.
