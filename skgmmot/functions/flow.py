@@ -46,7 +46,7 @@ from ..parameters import (
 )
 from ..reprs import count, html_repr, short_repr
 from ..samples.dask_chunks import DaskRows
-from ..samples.device_arrays import device_of, is_on_device, module_of
+from ..samples.device_arrays import device_of, index_for, is_on_device, module_of
 from ..samples.rows import ChunkedRows
 from .descents import adam, gradient_descent
 from .flow_fits import FlowFits
@@ -287,7 +287,7 @@ def mixture_flow(
                 fits.fit(X)
                 fits.start_from_the_last()
             for step in range(n_steps):
-                rows = batch_of(X, batch_size, rng)
+                rows = index_for(X, batch_of(len(X), batch_size, rng))
                 with _blamed_on_the_flow(step):
                     fits.fit(X[rows])
                     targets.draw(rng)

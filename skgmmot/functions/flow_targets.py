@@ -10,7 +10,6 @@ from ..estimators.input_rows import naming
 from ..parameters import MixtureParameters, in_dtype
 from ..results.transport_result import transport_between
 from ..samples import ChunkedSamples
-from ..samples.device_arrays import index_for
 
 _BLOCK = 2**20
 
@@ -23,14 +22,9 @@ def size_of_batch(fraction, n_rows, name, least=2):
     return size
 
 
-def batch_of(X, size, rng):
-    """Numbers of a batch of rows of X, drawn without replacement, where X is.
-
-    Of all rows a slice, without a draw.
-    """
-    if size == len(X):
-        return slice(None)
-    return index_for(X, rng.choice(len(X), size, replace=False))
+def batch_of(n_rows, size, rng):
+    """Indices of a batch, drawn without replacement; of all rows a slice, without a draw."""
+    return slice(None) if size == n_rows else rng.choice(n_rows, size, replace=False)
 
 
 def ordered_batch_of(n_rows, size, rng):
@@ -106,8 +100,7 @@ class SampledTarget:
             if isinstance(self.samples, ChunkedSamples):
                 batch = self.samples.subset(ordered_batch_of(n_rows, self.batch_size, rng))
             else:
-                Y, _ = self.samples.rows()
-                batch = self.samples.picked(batch_of(Y, self.batch_size, rng))
+                batch = self.samples.picked(batch_of(n_rows, self.batch_size, rng))
             self.fits.fit_samples(batch)
             self.mixtures = [in_dtype(self.fits.theta, np.float64)]
 

@@ -44,8 +44,8 @@ def refuse_on_device(array, name):
 
 
 def index_for(X, rows):
-    """Numbers of rows, an array of NumPy, as an index of X: on a device they have to be there."""
-    return cupy().asarray(rows) if is_on_device(X) else rows
+    """A slice, or numbers of rows, as an index of X: if it is on a device, numbers have to be."""
+    return rows if isinstance(rows, slice) else module_of(X).asarray(rows)
 
 
 def cupy():

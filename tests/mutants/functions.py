@@ -200,8 +200,8 @@ MUTANTS = {
         ),
         (
             "rows drawn with replacement",
-            "rng.choice(len(X), size, replace=False)",
-            "rng.choice(len(X), size, replace=True)",
+            "rng.choice(n_rows, size, replace=False)",
+            "rng.choice(n_rows, size, replace=True)",
             "functions/test_flow.py -k batches",
         ),
         (
