@@ -15,6 +15,14 @@ ON_HOST = np.arange(12.0).reshape(4, 3)
 
 
 @pytest.fixture
+def device_cupy(request, device_cupy):
+    """What stands in, and never CuPy itself."""
+    if request.config.getoption("--on-device"):
+        pytest.skip("what stands in for CuPy is tested without a device")
+    return device_cupy
+
+
+@pytest.fixture
 def x(device_cupy):
     return device_cupy.asarray(ON_HOST)
 
@@ -225,6 +233,18 @@ extern "C" __global__ void without_barrier(double *out) {
     out[threadIdx.x] = shared[(threadIdx.x + 1) % blockDim.x];
 }
 
+// Some may go on and write while others still read.
+extern "C" __global__ void one_barrier_in_two(double *out) {
+    extern __shared__ double shared[];
+    double sum = 0.0;
+    for (int i = 0; i < 3; i++) {
+        shared[threadIdx.x] = i;
+        __syncthreads();
+        sum += shared[(threadIdx.x + 1) % blockDim.x];
+    }
+    out[threadIdx.x] = sum;
+}
+
 extern "C" __global__ void all_blocks_write_one(double *out) { out[0] = 1.0; }
 
 extern "C" __global__ void reads_what_nobody_wrote(double *out) {
@@ -320,9 +340,10 @@ def test_a_race_is_seen_and_a_barrier_is_believed(device_cupy):
     with kernels.recorded() as clean:
         column_sums(X)
     assert kernels.what_sanitizers_see(clean, "thread") == ""
-    with kernels.recorded() as racing:
-        launch("without_barrier", (1,), (32,), device_cupy.empty(32), shared_mem=256)
-    assert "data race" in kernels.what_sanitizers_see(racing, "thread")
+    for name in ("without_barrier", "one_barrier_in_two"):
+        with kernels.recorded() as racing:
+            launch(name, (1,), (32,), device_cupy.empty(32), shared_mem=256)
+        assert "data race" in kernels.what_sanitizers_see(racing, "thread")
     with kernels.recorded() as between_blocks:
         launch("all_blocks_write_one", (2,), (1,), device_cupy.empty(1))
     assert "data race" in kernels.what_sanitizers_see(between_blocks, "thread")

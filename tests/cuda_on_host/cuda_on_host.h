@@ -205,20 +205,27 @@ namespace cuda_on_host {
 
 constexpr int AT_ONCE = 256; // threads, or those of one block
 
+// Two barriers take turns. With one of them a thread that wakes up late would seem to have waited
+// for what others have done since, up to the next barrier, and races would go unseen.
 struct Block {
     Shared memory;
-    pthread_barrier_t meeting;
+    pthread_barrier_t meetings[2];
     std::vector<std::thread> threads;
     Block(size_t shared_bytes, int size) : memory(shared_bytes) {
-        pthread_barrier_init(&meeting, nullptr, size);
+        for (pthread_barrier_t &meeting : meetings)
+            pthread_barrier_init(&meeting, nullptr, size);
     }
-    ~Block() { pthread_barrier_destroy(&meeting); }
+    ~Block() {
+        for (pthread_barrier_t &meeting : meetings)
+            pthread_barrier_destroy(&meeting);
+    }
 };
 
 static thread_local Block *block;
+static thread_local unsigned n_meetings;
 
 inline double *shared() { return block->memory.start(); }
-inline void barrier(int) { pthread_barrier_wait(&block->meeting); }
+inline void barrier(int) { pthread_barrier_wait(&block->meetings[n_meetings++ % 2]); }
 
 static void launch(const Kernel &kernel, void **arguments, size_t shared_bytes) {
     int size = blockDim.x, n_blocks = gridDim.x * gridDim.y, at_once = max(1, AT_ONCE / size);

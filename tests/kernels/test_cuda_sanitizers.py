@@ -18,7 +18,7 @@ from skgmmot.samples.interface import DataTangent
 
 
 def ask_everything(cupy, kind, d, K, apart):
-    """All passes over 70 samples, which are four blocks of 16 and a ragged end."""
+    """All passes over 70 samples, which are tiles of 16 for two blocks, and a ragged end."""
     rng = np.random.default_rng(0)
     theta = naive.random_mixture(rng, K, d, kind)
     X, weight = cupy.asarray(naive.sample(rng, theta, 70)), cupy.asarray(rng.uniform(size=70))
@@ -51,13 +51,15 @@ def launches():
         patch.setattr(cuda_fused, "_THREADS", (16,))
         patch.setattr(cuda_tiles, "_THREADS", 16)
         patch.setattr(cuda_samples, "_THREADS", 16)
-        patch.setattr(cuda_kernels, "_LANES", 2)
+        patch.setattr(cuda_fused, "_BLOCKS", 2)
+        patch.setattr(cuda_kernels, "_LANES", 4)
         patch.setattr(cuda_tiles, "_LEAST", 64)
         patch.setattr(cuda_tiles, "_MOST", 64)
         for is_fused in (True, False):
             patch.setattr(cuda_fused.Fused, "fits", staticmethod(lambda mixture, own=is_fused: own))
             ask_everything(cupy, "full", 2, 5, apart=[1, 4])
             ask_everything(cupy, "diag", 3, 6, apart=[])
+            cuda_samples.CudaSamples(cupy.zeros((70, 20))).summary()  # more features than threads
     return list({described(launch): launch for launch in found}.values())
 
 
