@@ -82,6 +82,16 @@ def test_nothing_is_converted_in_silence(x, converted):
         converted(x)
 
 
+def test_types_are_those_of_all_versions(x):
+    """CuPy 13 has the promotion of types of NumPy 1, and 14 that of NumPy 2."""
+    single = x.astype(np.float32)
+    assert (single * 2.0).dtype == (np.float32(2.0) * single).dtype == np.float32
+    assert (single + x).dtype == (np.float32(2.0) * x).dtype == np.float64
+    for mixed in (lambda: single * np.float64(2.0), lambda: np.float64(2.0) - single):
+        with pytest.raises(TypeError, match="wider"):
+            mixed()
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -264,6 +274,11 @@ extern "C" __global__ void reads_array(const double *array, int where, double *o
     out[0] = array[where];
 }
 
+extern "C" __global__ void reads_two(const double *array, double *out) {
+    double2 both = *(const double2 *)array;
+    out[0] = both.x + both.y;
+}
+
 extern "C" __global__ void some_wait(double *out) {
     if (threadIdx.x < 3) __syncthreads();
     out[threadIdx.x] = 1.0;
@@ -353,13 +368,17 @@ def test_reading_and_writing_outside_of_arrays_is_seen(device_cupy):
     array = device_cupy.zeros(4)
     with kernels.recorded() as clean:
         column_sums(device_cupy.asarray(ON_HOST), device_cupy.ones(4))
-        launch("reads_array", (1,), (1,), array, np.int32(3), device_cupy.empty(1))
+        launch("reads_array", (1,), (1,), array[1:], np.int32(2), device_cupy.empty(1))
+        launch("reads_two", (1,), (1,), array[2:], device_cupy.empty(1))
     assert kernels.what_sanitizers_see(clean, "address,undefined") == ""
     with kernels.recorded() as reading:
         out = device_cupy.empty(1)
         launch("reads_array", (1,), (1,), array, np.int32(4), out)
     assert np.isnan(float(out[0]))
     assert "heap-buffer-overflow" in kernels.what_sanitizers_see(reading, "address,undefined")
+    with kernels.recorded() as unaligned:
+        launch("reads_two", (1,), (1,), array[1:], device_cupy.empty(1))
+    assert "misaligned" in kernels.what_sanitizers_see(unaligned, "address,undefined")
     for where in -1, 4:
         with pytest.raises(RuntimeError, match=OUT_OF_BOUNDS):
             launch("writes_array", (1,), (1,), array, np.int32(where))
