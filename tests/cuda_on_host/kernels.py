@@ -8,6 +8,7 @@ program of its own, with threads of the operating system.
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import os
 import re
@@ -31,6 +32,8 @@ _recorders = []  # lists that launches are added to
 _GUARD = 4096  # bytes around a copy of an array
 _ALIGNED = 16  # bytes: as far as that a copy begins where the array does
 _POISON = 0xFF  # NaN of floats, -1 of integers
+# Those that say something about the source; what depends on how it is optimized varies.
+_WARNINGS = "-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-maybe-uninitialized"
 _DTYPES = {
     "double": np.float64,
     "float": np.float32,
@@ -72,6 +75,7 @@ class CompileException(Exception):
     """As `cupy.cuda.compiler.CompileException`."""
 
 
+@functools.cache
 def parameters_of(code, macros=()):
     """The parameters of all kernels of a source, in order: name to a list of `Parameter`."""
     code = re.sub(r"//[^\n]*|/\*.*?\*/", " ", code, flags=re.DOTALL)
@@ -118,31 +122,32 @@ def compiled(code, macros=(), options=()):
     compiler = shutil.which("g++")
     if compiler is None or sys.platform != "linux":
         pytest.skip("kernels are compiled for the host by g++ on Linux")
+    import fcntl  # which Windows has not
+
     text = translated(code, macros)
-    command = [
-        compiler,
-        "-std=c++17",
-        "-O2",
-        "-Wall",
-        "-Wno-unknown-pragmas",
-        "-Wno-unused-function",
-    ]
-    command += ["-U_FORTIFY_SOURCE", *macros, *(options or ["-shared", "-fPIC"])]
+    command = [compiler, "-std=c++17", "-O2", "-U_FORTIFY_SOURCE", *_WARNINGS, *macros]
+    command += options or ["-shared", "-fPIC"]
     key = hashlib.sha256("\0".join([*command, text, HEADER.read_text()]).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"cuda_on_host-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / key[:32]
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            source, made = Path(own) / "source.cpp", Path(own) / "made"
-            source.write_text(text)
-            done = subprocess.run(
-                [*command, "-o", made, source], capture_output=True, text=True, check=False
-            )
-            if done.returncode or done.stderr:
-                raise CompileException(done.stderr)
-            made.replace(path)  # at once, for other processes that do the same
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a process that wants the same waits for it
+        if not path.exists():
+            _compile(command, text, path)
     return path
+
+
+def _compile(command, text, path):
+    with tempfile.TemporaryDirectory(dir=path.parent) as own:
+        source, made = Path(own) / "source.cpp", Path(own) / "made"
+        source.write_text(text)
+        done = subprocess.run(
+            [*command, "-o", made, source], capture_output=True, text=True, check=False
+        )
+        if done.returncode or done.stderr:
+            raise CompileException(done.stderr)
+        made.replace(path)  # whole, or not at all
 
 
 class RawModule:
@@ -297,7 +302,7 @@ def what_sanitizers_see(launches, kind, timeout=120):
     for code, macros in {(own.code, own.macros): None for own in launches}:
         own = [launch for launch in launches if (launch.code, launch.macros) == (code, macros)]
         optimized = "-O1" if kind == "thread" else "-O0"  # the other takes long to compile
-        flags = ["-g", optimized, "-DCUDA_ON_HOST_THREADS", f"-fsanitize={kind}", "-pthread"]
+        flags = ["-g", "-w", optimized, "-DCUDA_ON_HOST_THREADS", f"-fsanitize={kind}", "-pthread"]
         program = compiled(code, macros, flags)
         with tempfile.NamedTemporaryFile() as file:
             for launch in own:

@@ -1,6 +1,6 @@
 """Sanitizers watch every kernel on the host: races, and what is read or written out of bounds.
 
-That they see both is tested in `tests/test_cuda_on_host.py`.
+That they see both is tested in `tests/cuda_on_host/test_kernels.py`.
 """
 
 import sys
@@ -42,7 +42,7 @@ def ask_everything(cupy, kind, d, K, apart):
 
 @pytest.fixture(scope="module")
 def launches():
-    """One launch and more of each kernel; for the fused ones with and without centered logits."""
+    """Launches of each kernel; if fused, with and without centered logits and kept features."""
     from cuda_on_host import cupy
 
     with pytest.MonkeyPatch.context() as patch, kernels.recorded() as found:
@@ -55,18 +55,20 @@ def launches():
         patch.setattr(cuda_kernels, "_LANES", 4)
         patch.setattr(cuda_tiles, "_LEAST", 64)
         patch.setattr(cuda_tiles, "_MOST", 64)
-        for is_fused in (True, False):
+        for is_fused, most_kept in ((True, 32), (True, 0), (False, 0)):
             patch.setattr(cuda_fused.Fused, "fits", staticmethod(lambda mixture, own=is_fused: own))
+            patch.setattr(cuda_fused, "_MOST_KEPT", most_kept)
             ask_everything(cupy, "full", 2, 5, apart=[1, 4])
             ask_everything(cupy, "diag", 3, 6, apart=[])
-            cuda_samples.CudaSamples(cupy.zeros((70, 20))).summary()  # more features than threads
+        cuda_samples.CudaSamples(cupy.zeros((70, 20))).summary()  # more features than threads
     return list({described(launch): launch for launch in found}.values())
 
 
 def described(launch):
     """What tells launches apart: others do the same once more."""
-    given = tuple(argument is not None for argument in launch.arguments)
-    return launch.name, launch.macros, launch.block, given
+    arguments = launch.arguments
+    given = ("array" if isinstance(own, np.ndarray) else own for own in arguments)
+    return launch.name, launch.macros, launch.block, *given
 
 
 def test_every_kernel_is_watched(launches):
