@@ -107,7 +107,7 @@ extern "C" __global__ void tile_features(const double *rows, const int *pairs, i
     place e = entry();
     if (e >= (place)p * count) return;
     int f = (int)(e / count), i = (int)(e % count);
-    phi[e] = rows[(place)pairs[f] * count + i] * rows[(place)pairs[p + f] * count + i];
+    phi[e] = rows[(place)pairs[2 * f] * count + i] * rows[(place)pairs[2 * f + 1] * count + i];
 }
 
 // Tangents of these features.
@@ -117,7 +117,7 @@ extern "C" __global__ void tile_features_dot(const double *rows, const double *r
     place e = entry();
     if (e >= (place)p * count) return;
     int f = (int)(e / count), i = (int)(e % count);
-    place l = (place)pairs[f] * count + i, r = (place)pairs[p + f] * count + i;
+    place l = (place)pairs[2 * f] * count + i, r = (place)pairs[2 * f + 1] * count + i;
     phi_dot[e] = rows_dot[l] * rows[r] + rows[l] * rows_dot[r];
 }
 

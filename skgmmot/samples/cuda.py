@@ -79,9 +79,10 @@ class CudaSamples(RowBoxes):
         self._pairs = {}
 
     def pairs_of(self, features):
-        """The pairs of rows of some features, on the device."""
+        """The pairs of rows of some features, (p, 2), on the device."""
         if features not in self._pairs:
-            self._pairs[features] = self.cupy.asarray(features.pairs.astype(np.int32))
+            pairs = np.ascontiguousarray(features.pairs.T, dtype=np.int32)
+            self._pairs[features] = self.cupy.asarray(pairs)
         return self._pairs[features]
 
     def _with(self, mixture):

@@ -4,12 +4,15 @@ Nothing of the size samples × components is in memory (`kernels/mixture.cu`). E
 array of the size of the mixture to the device, and one back.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..kernels.cuda import PART, SHARED, add_up, launch
+from ..kernels.cuda import DIAGONAL, KEEPS, PART, SHARED, add_up, launch
 
 _THREADS = 128, 256, 64  # of a block: the first with which it has room
 _BLOCKS = 1024  # at most, whatever the device
+_MOST_KEPT = 32  # features: reading more is no less than making them again
 _PARTIALS = 2**21  # numbers of partial sums at most, 16 MiB
 
 
@@ -24,28 +27,22 @@ class Fused:
 
     def __init__(self, samples, mixture):
         self._samples, self._mixture = samples, mixture
-        parts = (
+        near, apart = slice(mixture.n_near), slice(mixture.n_near, None)
+        numbers = (
+            _by_parts(mixture.coefficients[near]),
+            _by_parts(mixture.direction[near]),
             mixture.points,
-            mixture.coefficients,
-            mixture.factors,
             mixture.origins,
-            mixture.direction,
+            mixture.coefficients[apart],
+            mixture.direction[apart],
+            mixture.factors,
         )
-        self._arguments = (
-            samples.cupy.asarray(np.concatenate([np.ravel(part) for part in parts])),
-            samples.pairs_of(mixture.features),
-            samples.shape[1],
-            mixture.features.size,
-            mixture.n_near,
-            mixture.n_apart,
-            int(mixture.is_diagonal),
-        )
+        self._numbers = samples.cupy.asarray(np.concatenate([np.ravel(own) for own in numbers]))
 
     @staticmethod
     def fits(mixture):
         """Whether a block has room for what any pass needs."""
-        n_rows, n_tasks = _most_rows(mixture), _tasks_of(mixture)
-        return _block(n_rows, n_tasks) is not None
+        return all(_block(name, mixture) for name in _ROWS)
 
     def statistics(self):
         """Sums (K, p) and the log-likelihood."""
@@ -58,20 +55,14 @@ class Fused:
 
     def overlaps(self):
         """Masses (K,), what components share (K, K), and the log-likelihood."""
-        K = self._mixture.n_components
-        pairs = np.zeros((2, K + 1), dtype=np.int32)
-        pairs[0] = np.arange(K + 1)
-        n_tasks = _parts(K) * _parts(K + 1)
-        sums, log_likelihood = self._sums(
-            "overlaps", self._samples.cupy.asarray(pairs), n_features=K + 1, n_tasks=n_tasks
-        )
+        sums, log_likelihood = self._sums("overlaps")
         return sums[:, 0], sums[:, 1:], log_likelihood
 
     def statistics_vjp(self, *, wrt_logits, X_bar, weight_bar):
         """Pull the direction back: to coefficients (K, p) or None, and into the arrays given."""
         if wrt_logits:
             return self._sums("statistics_vjp", X_bar, weight_bar)[0]
-        self._pass("statistics_vjp", _tasks_of(self._mixture), X_bar, weight_bar, None)
+        self._pass("statistics_vjp", X_bar, weight_bar, None)
         return None
 
     def statistics_jvp(self, X_dot, weight_dot):
@@ -82,82 +73,118 @@ class Fused:
         """Write what the mixture says of each sample, into arrays that are not None."""
         order = self._samples.cupy.asarray(self._mixture.order.astype(np.int32))
         answers = order, int(is_completed), log_density, responsibilities, labels
-        self._pass("densities", _tasks_of(self._mixture), *answers)
+        self._pass("densities", *answers)
 
-    def _sums(self, name, *own, n_features=None, n_tasks=None):
+    def _sums(self, name, *own):
         """Sums (K, n_features) and a total, of a kernel that writes partial sums."""
-        K = self._mixture.n_components
-        n_features = n_features or self._mixture.features.size
-        n_tasks = n_tasks or _tasks_of(self._mixture)
+        K, n_features = self._mixture.n_components, _n_features(name, self._mixture)
         n_columns = K * n_features + 1
-        n_blocks = self._n_blocks(name, n_tasks, _PARTIALS // n_columns)
+        n_blocks = max(1, min(self._n_blocks(name), _PARTIALS // n_columns))
         partials = self._samples.cupy.empty((n_blocks, n_columns))
-        self._pass(name, n_tasks, *own, partials, n_blocks=n_blocks)
+        self._pass(name, *own, partials, n_blocks=n_blocks)
         found = add_up(self._samples.cupy, self._samples.dtype, partials).get()
         return found[:-1].reshape(K, n_features), float(found[-1])
 
-    def _n_blocks(self, name, n_tasks, limit=_BLOCKS):
-        n_threads, _ = _block(_ROWS[name](self._mixture), n_tasks)
-        return max(1, min(_BLOCKS, limit, -(-self._samples.shape[0] // n_threads)))
+    def _n_blocks(self, name):
+        return min(_BLOCKS, -(-self._samples.shape[0] // _block(name, self._mixture).n_threads))
 
-    def _pass(self, name, n_tasks, *own, n_blocks=None):
+    def _pass(self, name, *own, n_blocks=None):
         X, weight = self._samples.rows()
-        n_threads, shared = _block(_ROWS[name](self._mixture), n_tasks)
-        data = (X, np.int64(len(X))) if name == "densities" else (X, weight, np.int64(len(X)))
+        n_samples, mixture = np.int64(len(X)), self._mixture
+        data = (X, n_samples) if name == "densities" else (X, weight, n_samples)
+        n_threads, shared, keeps = _block(name, mixture)
+        arguments = (
+            self._numbers,
+            self._samples.pairs_of(mixture.features),
+            mixture.features.n_features,
+            mixture.features.size,
+            mixture.n_near,
+            mixture.n_apart,
+            DIAGONAL * mixture.is_diagonal + KEEPS * keeps,
+        )
         launch(
             self._samples.cupy,
-            X.dtype,
+            self._samples.dtype,
             name,
-            n_blocks or self._n_blocks(name, n_tasks),
+            n_blocks or self._n_blocks(name),
             n_threads,
-            (*data, *self._arguments, *own),
+            (*data, *arguments, *own),
             shared=shared,
-            has_apart=self._mixture.n_apart > 0,
+            has_apart=mixture.n_apart > 0,
         )
 
 
-def _block(n_rows, n_tasks):
-    """Threads of a block, and its shared memory in bytes; None if it has no room.
+class Block(NamedTuple):
+    """How a kernel is launched.
 
-    A thread has a column of ``n_rows``, and in the end of PART² sums and one total.
+    n_threads : int
+    shared : int, bytes of shared memory
+    keeps : bool, whether features are kept there
     """
-    for n_threads in _THREADS:
-        shared = 8 * max(n_rows * (n_threads + 1), (PART * PART + 1) * n_threads)
-        if shared <= SHARED and n_tasks <= n_threads:
-            return n_threads, shared
+
+    n_threads: int
+    shared: int
+    keeps: bool
+
+
+def _block(name, mixture):
+    """The `Block` of a kernel, or None if a block has no room for what it needs.
+
+    A thread has a column of shared memory, and in the end of PART² sums and one total.
+    """
+    n_rows, n_kept = _ROWS[name](mixture)
+    n_tasks = _parts(mixture.n_near) + _parts(mixture.n_apart)
+    if name == "overlaps":
+        n_tasks = _parts(mixture.n_components)
+    n_tasks *= _parts(_n_features(name, mixture))
+    can_keep = n_kept > 0 and mixture.features.size <= _MOST_KEPT
+    for keeps in (True, False) if can_keep else (False,):
+        for n_threads in _THREADS:
+            column = n_rows + (n_kept if keeps else 0)
+            shared = 8 * max(column * (n_threads + 1), (PART * PART + 1) * n_threads)
+            if shared <= SHARED and n_tasks <= n_threads:
+                return Block(n_threads, shared, keeps)
     return None
+
+
+def _n_features(name, mixture):
+    """Of how many features a kernel takes sums."""
+    return mixture.n_components + 1 if name == "overlaps" else mixture.features.size
+
+
+def _rows(n_of_components, n_of_features=0, n_others=0, n_kept=1):
+    """Rows of a column, and those that are kept if there is room.
+
+    They are of a sample, about the common point and as it is, and multiples of the numbers of
+    components and features, and some others.
+    """
+
+    def of(mixture):
+        d, kept = mixture.features.n_features, mixture.features.size if mixture.n_near else 0
+        sample = d + 2 + (d if mixture.n_near and mixture.n_apart else 0)
+        others = n_of_components * mixture.n_components + n_of_features * d + n_others
+        return sample + others, n_kept * kept
+
+    return of
+
+
+_ROWS = {  # as the kernels lay them out
+    "statistics": _rows(1),
+    "assigned_statistics": _rows(1),
+    "densities": _rows(1),
+    "overlaps": _rows(2, 0, 1),
+    "statistics_vjp": _rows(2, 1),
+    "statistics_jvp": _rows(2, 1, 2, n_kept=2),
+}
 
 
 def _parts(n):
     return -(-n // PART)
 
 
-def _tasks_of(mixture):
-    """How many threads it takes to have all sums, PART² each."""
-    parts = _parts(mixture.n_near) + _parts(mixture.n_apart)
-    return parts * _parts(mixture.features.size)
-
-
-def _sample(mixture):
-    """Rows of a sample, about the common point and as it is."""
-    d = mixture.features.n_features
-    return d + 2 + (d if mixture.n_near and mixture.n_apart else 0)
-
-
-# Rows of a column in shared memory, by kernel.
-_ROWS = {
-    "statistics": lambda mixture: _sample(mixture) + mixture.n_components,
-    "assigned_statistics": lambda mixture: _sample(mixture) + mixture.n_components,
-    "densities": lambda mixture: _sample(mixture) + mixture.n_components,
-    "overlaps": lambda mixture: _sample(mixture) + 2 * mixture.n_components + 1,
-    "statistics_vjp": lambda mixture: (
-        _sample(mixture) + 2 * mixture.n_components + mixture.features.n_features
-    ),
-    "statistics_jvp": lambda mixture: (
-        _sample(mixture) + 2 * mixture.n_components + mixture.features.n_features + 2
-    ),
-}
-
-
-def _most_rows(mixture):
-    return max(rows(mixture) for rows in _ROWS.values())
+def _by_parts(table):
+    """A table (K, p) as (parts, p, PART), with zeros for components that the last part lacks."""
+    K, p = table.shape
+    out = np.zeros((_parts(K) * PART, p))
+    out[:K] = table
+    return out.reshape(-1, PART, p).swapaxes(1, 2)

@@ -33,6 +33,12 @@ using std::isnan;
 #define __constant__ static const
 #define __syncthreads() cuda_on_host::barrier(__LINE__)
 
+struct alignas(8) int2 {
+    int x, y;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
 struct uint3 {
     unsigned x, y, z;
 };
