@@ -17,7 +17,6 @@ from dataclasses import replace
 import numpy as np
 
 from ..parameters import MixtureParameters
-from ..samples import samples_of
 from .ways import LARGEST_CANCELLATION, feature_sizes, is_faster_centered
 
 # At temperatures above this, log-likelihoods are so close to zero that they are evaluated apart,
@@ -75,13 +74,12 @@ def _by_row(method, em_map, theta):
         lower, upper = center - reach, center + reach
         if (lower <= summary.lowest).all() and (summary.highest <= upper).all():
             return _at_once(method, em_map, samples, theta, matrix)
-        X, _ = samples.rows()
-        outside = ~((lower <= X) & (upper >= X)).all(axis=1)
-        if outside.all():
+        outside = np.flatnonzero(samples.outside(lower, upper))
+        if len(outside) == samples.shape[0]:
             return _centered(method, em_map, samples, theta, center)
         out = _at_once(method, em_map, samples, theta, matrix)
-        if outside.any():
-            out[outside] = _centered(method, em_map, samples.subset(outside), theta, center)
+        if len(outside):
+            out[outside] = _centered(method, em_map, samples.picked(outside), theta, center)
         return out
 
 
@@ -136,8 +134,7 @@ def _centered(method, em_map, samples, theta, center):
         rows = np.flatnonzero(~(density > -_HIGHEST))
     scale = 1.0 if linear else _SHRINK
     while len(rows) and scale > 0.0:
-        X, _ = samples.subset(rows).rows()
-        shrunk = samples_of(np.ascontiguousarray(X.astype(np.float64) * scale - center * scale))
+        shrunk = samples.picked(rows).shrunk(scale, center)
         moved = replace(theta, means=theta.means * scale - center * scale)
         about = None
         if linear:
@@ -169,16 +166,14 @@ def _hot_log_density(em_map, theta, potentials):
     """
     plain, family = em_map.at(1.0), em_map.family
     weights = theta.weights / theta.weights.sum()
-    n_samples = em_map.samples.shape[0]
-    rest, direct = np.zeros(n_samples), np.full(n_samples, -np.inf)
+    rest, direct = 0.0, -np.inf
     for k in np.flatnonzero(weights):
         own = theta.covariances if family.is_shared else theta.covariances[k : k + 1]
         one = MixtureParameters(np.ones(1), theta.means[k : k + 1], own, family.name)
         t = log_density(plain, one) / em_map.temperature
         if potentials is not None:
             t += potentials[k]
-        rest += weights[k] * np.expm1(np.minimum(t, 700.0))
+        rest = rest + weights[k] * np.expm1(np.minimum(t, 700.0))
         direct = np.logaddexp(direct, np.log(weights[k]) + t)
     near = np.abs(direct) < 0.5
-    direct[near] = np.log1p(rest[near])
-    return direct
+    return np.where(near, np.log1p(np.where(near, rest, 0.0)), direct)

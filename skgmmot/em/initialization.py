@@ -13,7 +13,7 @@ from sklearn.utils.random import sample_without_replacement
 from ..families import FULL, SPHERICAL
 from ..numerics.threads import one_blas_thread
 from ..parameters import MixtureParameters
-from ..samples import samples_of
+from ..samples import ChunkedSamples, samples_of
 from .data import second_moment
 
 # Offsets this many times larger than the extent of the data hide it in squares about the origin.
@@ -54,7 +54,7 @@ def _some_samples(em_map, n_components, init_size, random_state):
     """At most so many samples, at least as many as components, in memory."""
     samples = em_map.samples
     n_samples = samples.shape[0]
-    if init_size is None and not samples.in_memory:
+    if init_size is None and isinstance(samples, ChunkedSamples):
         raise ValueError(
             "init_size=None initializes on all rows at once, but X is read in chunks. Pass the "
             "number of random rows to look at, or initial weights, means and precisions."

@@ -92,7 +92,7 @@ def weighted_sums(density, X, weight):
     values = density(X)
     with np.errstate(over="ignore"):
         if weight is None:
-            return np.array([values.sum(), len(values)])
+            return np.array([float(values.sum()), len(values)])
         if not weight.all():
             values, weight = values[weight > 0], weight[weight > 0]
-        return np.array([values @ weight, weight.sum()])
+        return np.array([float(values @ weight), float(weight.sum())])

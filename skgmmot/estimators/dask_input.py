@@ -58,15 +58,19 @@ def dask_weights(sample_weight, X):
     if np.ndim(sample_weight) == 0:
         sample_weight = np.full(len(X), sample_weight, dtype=np.float64)
     weight = dask_aligned(sample_weight, X, X.shape[:1], "sample_weight")
-    lowest, highest = _extremes(weight)
+    exponent = exponent_of_weights(*_extremes(weight))
+    return np.ldexp(weight, -exponent) if exponent else weight, exponent
+
+
+def exponent_of_weights(lowest, highest):
+    """`checks.exponent_of` for weights that lie between two numbers, or an error."""
     if not np.isfinite(lowest + highest):
         raise ValueError("sample_weight contains NaN or infinity.")
     if lowest < 0:
         raise ValueError(f"sample_weight must not be negative; the lowest is {lowest:.3g}.")
     if not highest > 0:
         raise ValueError("sample_weight: at least one weight must be positive.")
-    exponent = exponent_of(highest)
-    return np.ldexp(weight, -exponent) if exponent else weight, exponent
+    return exponent_of(highest)
 
 
 def dask_aligned(values, X, shape, name):

@@ -12,11 +12,13 @@ from ..parameters import CotangentLike, FloatArray, GradientMode, MixtureParamet
 from ..samples import samples_of
 from ..samples.chunks import RecordedCotangent
 from ..samples.dask_chunks import DaskRows
+from ..samples.device_arrays import is_on_device, module_of, taken
 from ..samples.idle import RowOrder, within
 from ..samples.rows import ChunkedRows, in_chunks
 from .dask_input import dask_aligned, is_dask
+from .device_input import beside, device_aligned, where_X_is
 from .em_options import em_map_of
-from .input_rows import in_parts, row_weights
+from .input_rows import in_parts, is_one_array, row_weights
 from .state import warn_of
 
 
@@ -64,7 +66,8 @@ class DifferentiableFit:
             Relative accuracy asked of ``implicit``, for the linear system and the fixed point.
         out : array of shape (n_samples, n_features), default=None
             Where to write the gradient: an array, a memory map or a dataset of h5py or zarr. Data
-            that are read in chunks are not in memory, and nor needs their gradient to be.
+            that are read in chunks are not in memory, and nor needs their gradient to be. For data
+            on a device it has to be an array there.
 
         Returns
         -------
@@ -105,8 +108,11 @@ class DifferentiableFit:
                [0.25, 0.  ]])
         """
         X = in_parts(X)
-        if out is not None and tuple(np.shape(out)) != tuple(np.shape(X)):
-            raise ValueError(f"out must have the shape of X, {np.shape(X)}; got {np.shape(out)}.")
+        if out is not None:
+            if tuple(np.shape(out)) != tuple(np.shape(X)):
+                shapes = f"{np.shape(X)}; got {np.shape(out)}"
+                raise ValueError(f"out must have the shape of X, {shapes}.")
+            beside(out, "out", X)
         gradients, complaints = self._vjp(
             X, cotangent, mode, sample_weight, tol, wrt_weight=False, out=out
         )
@@ -151,6 +157,7 @@ class DifferentiableFit:
         warn_of(complaints)
         return gradients
 
+    @where_X_is
     def _vjp(self, X, cotangent, mode, sample_weight, tol, wrt_weight, out=None, **options):
         """The `FitCotangent`, and what there is to warn of; options are of `_differentiation`."""
         adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight, **options)
@@ -168,7 +175,7 @@ class DifferentiableFit:
                 for bar in rows.outward(result.data, result.sample_weight)
             )
             if out is not None:
-                out[:], data_bar = data_bar, out
+                taken(out)[:], data_bar = data_bar, out
         return result._replace(data=data_bar, sample_weight=weight_bar), complaints
 
     def jvp(
@@ -210,6 +217,13 @@ class DifferentiableFit:
         >>> mixture.jvp(X, np.ones_like(X)).means.round(6)
         array([[1., 1.]])
         """
+        moved, complaints = self._jvp(X, tangent, mode, sample_weight, sample_weight_tangent, tol)
+        warn_of(complaints)
+        return moved
+
+    @where_X_is
+    def _jvp(self, X, tangent, mode, sample_weight, sample_weight_tangent, tol):
+        """The tangent of the parameters, and what there is to warn of."""
         X = in_parts(X)
         adjoint, em_map, record, rows = self._differentiation(X, mode, sample_weight)
         shape = tuple(np.shape(X))
@@ -222,11 +236,10 @@ class DifferentiableFit:
         tol = checked_tol(tol)
         with np.errstate(over="ignore", invalid="ignore"):  # the adjoint refuses what overflows
             result, complaints = adjoint.jvp(em_map, record, data_dot, tol=tol)
-        warn_of(complaints)
         weights, means, covariances = (
             part.astype(em_map.samples.dtype, copy=False) for part in result
         )
-        return MixtureParameters(weights, means, covariances, self.covariance_type)
+        return MixtureParameters(weights, means, covariances, self.covariance_type), complaints
 
     def jacobian_wrt_data(
         self,
@@ -272,7 +285,8 @@ class DifferentiableFit:
                 )
                 gradients.append(gradient.data)
                 told += complaints
-            rows.append(np.reshape(gradients, values.shape + gradients[0].shape))
+            module, shape = module_of(gradients[0]), values.shape + gradients[0].shape
+            rows.append(module.stack([*map(module.asarray, gradients)]).reshape(shape))
         warn_of(dict.fromkeys(told))
         weights, means, covariances = rows
         return MixtureParameters(weights, means, covariances, self.covariance_type)
@@ -294,7 +308,7 @@ class DifferentiableFit:
         ADJOINTS[mode].check(record, self.acceleration)
         temperature = record.temperature or self._last_temperature
         n_threads = effective_n_threads(self.n_jobs)
-        if isinstance(X, np.ndarray):
+        if is_one_array(X):
             rows = RowOrder() if weight is None else RowOrder.of(weight, exponent)
             samples = rows.samples(X, weight, n_threads)
         else:
@@ -302,6 +316,7 @@ class DifferentiableFit:
         em_map = em_map_of(self, samples, temperature)
         return ADJOINTS[mode], em_map, record, rows
 
+    @where_X_is
     def _residuals(self, X, sample_weight):
         """The scaled change of the parameters in each step of the fit."""
         self._check_is_fitted()
@@ -335,6 +350,9 @@ class DifferentiableFit:
 
 
 def _checked_direction(direction, X, shape, name):
+    direction = beside(direction, name, X)
+    if is_on_device(X):
+        return device_aligned(direction, X, shape, name)
     if isinstance(X, DaskRows):
         return dask_aligned(direction, X, shape, name)
     if is_dask(direction):

@@ -1,4 +1,7 @@
-"""The rows that a method of an estimator is given, in memory or in chunks; questions to them."""
+"""The rows that a method of an estimator is given: in memory, on a device or in chunks; questions.
+
+Arrays are NumPy's or, on a CUDA device, CuPy's.
+"""
 
 from contextlib import contextmanager
 from functools import partial
@@ -11,16 +14,22 @@ from ..numerics.threads import effective_n_threads
 from ..samples import chunks_of
 from ..samples.chunks import refuse_nonfinite
 from ..samples.dask_chunks import DaskRows
+from ..samples.device_arrays import is_on_device, taken
 from ..samples.rows import ChunkedRows, in_chunks
 from .dask_input import dask_aligned, dask_rows, dask_stacked, dask_weights, is_dask
+from .device_input import beside, device_rows, device_weights
 
 
 def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1, or_chunks=False):
     """The data of an estimator by scikit-learn's checks: a plain C-contiguous array of floats.
 
-    With ``or_chunks`` what is large and not in memory becomes `ChunkedRows`, and what Dask holds
-    `DaskRows`. Of them only the shape is checked here: numbers are when they are read first.
+    What is on a CUDA device becomes an array of CuPy there. With ``or_chunks`` what is large and
+    not in memory becomes `ChunkedRows`, and what Dask holds `DaskRows`. Of them only the shape is
+    checked here: numbers are when they are read first.
     """
+    X = taken(X)
+    if is_on_device(X):
+        return device_rows(estimator, X, reset=reset, ensure_min_samples=ensure_min_samples)
     if or_chunks:
         X = in_parts(X)
     if isinstance(X, (ChunkedRows, DaskRows)):
@@ -37,8 +46,8 @@ def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1, or_chunks=F
 
 
 def in_parts(X):
-    """`DaskRows` or `ChunkedRows` of what is not in memory; else X itself."""
-    return dask_rows(X) if is_dask(X) else in_chunks(X)
+    """`DaskRows`, `ChunkedRows` or an array of CuPy of what is not in memory; else X itself."""
+    return dask_rows(X) if is_dask(X) else in_chunks(taken(X))
 
 
 def _checked_chunks(estimator, X, reset, ensure_min_samples, are_taken):
@@ -59,9 +68,12 @@ def _checked_chunks(estimator, X, reset, ensure_min_samples, are_taken):
 
 
 def row_weights(sample_weight, X):
-    """`checks.weights_and_unit` of rows in memory or not; None has the exponent zero."""
+    """`checks.weights_and_unit` of rows wherever they are; None has the exponent zero."""
     if sample_weight is None:
         return None, 0
+    if is_on_device(X):
+        return device_weights(sample_weight, X)
+    sample_weight = beside(sample_weight, "sample_weight", X)
     return (dask_weights if isinstance(X, DaskRows) else weights_and_unit)(sample_weight, X)
 
 
@@ -86,6 +98,11 @@ def stacked(parts):
     return parts[0] if len(parts) == 1 else ChunkedRows(parts)
 
 
+def is_one_array(X):
+    """Whether rows are an array, in memory or on a device, and no parts."""
+    return isinstance(X, np.ndarray) or is_on_device(X)
+
+
 @contextmanager
 def naming(argument):
     """Say in an error which argument it is of."""
@@ -97,7 +114,7 @@ def naming(argument):
 
 def answers_of(X, question, shape, dtype):
     """``question(X)``, an array of a dtype with a row of a ``shape`` for each of X."""
-    if isinstance(X, np.ndarray):
+    if is_one_array(X):
         return question(X)
     return chunks_of(X).gathered(partial(_answers, question), [shape], dtype)[0]
 
@@ -116,7 +133,7 @@ def answers_by_domain(X, is_source, questions, shape, dtype):
 
 def total_of(X, weight, exponent, question):
     """``question(X, weight)``, an array of sums over the rows."""
-    if isinstance(X, np.ndarray):
+    if is_one_array(X):
         return question(X, weight)
     return chunks_of(X, weight, exponent).total(partial(_sums, question))
 

@@ -21,6 +21,7 @@ from ..samples.dask_chunks import DaskRows
 from .callbacks import CallbackSupportMixin
 from .dask_input import warn_of_small_chunks
 from .derivatives import DifferentiableFit
+from .device_input import where_X_is
 from .em_options import em_map_of, fit_by_em, stopping_of
 from .input_rows import row_weights
 from .manners import PackageManners
@@ -75,7 +76,8 @@ class DifferentiableGaussianMixture(
         k-means and k-means++ look at this many random rows, because on large data they would
         take longer than EM; k-means begins from the best of several on a part of them. None: at
         all rows. Up to this many rows the initialization is scikit-learn's own. Of data that are
-        read in chunks the random ones look at no more either, and None is refused.
+        read in chunks, or on a device, the random ones look at no more either; of chunks None is
+        refused.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -176,7 +178,8 @@ class DifferentiableGaussianMixture(
     -----
     Parameters and results have the dtype of ``X`` (float32 or float64); sums are float64
     inside. Memory beyond the data does not grow with the number of samples, nor need the data be in
-    memory (`ChunkedRows`).
+    memory (`ChunkedRows`). Where ``X`` is on a CUDA device, parameters are NumPy arrays all the
+    same, and arrays with an item for each row are CuPy's, on that device.
 
     References
     ----------
@@ -314,7 +317,8 @@ class DifferentiableGaussianMixture(
             float32 and float64 are kept, anything else becomes float64. Memory maps and datasets
             of h5py or zarr larger than 64 MiB are read in chunks, as `ChunkedRows` are. Dask arrays
             and data frames stay where they are, and what a method returns for each of their rows
-            is a lazy dask array with the same chunks.
+            is a lazy dask array with the same chunks. So do arrays on a CUDA device, of CuPy or any
+            library that shares them with it: answers, and weights, are on that device.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights. A weight of two is a row given twice, of zero a row left out.
@@ -361,6 +365,7 @@ class DifferentiableGaussianMixture(
         """Fit, and return what there is to warn of."""
         return self._fit_with_valid_options(X, sample_weight)
 
+    @where_X_is
     def _fit_with_valid_options(self, X, sample_weight):
         X = self._validate_X(X, reset=True, ensure_min_samples=2)
         if isinstance(X, DaskRows):

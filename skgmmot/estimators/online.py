@@ -8,7 +8,7 @@ from sklearn.base import _fit_context
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 
-from ..checks import checked_weights, refuse_overflow, weights_and_unit
+from ..checks import refuse_overflow
 from ..em.adjoints import FitRecord
 from ..em.fit import complaint_of_lost
 from ..em.initialization import initial_parameters
@@ -22,8 +22,10 @@ from ..em.online import (
 from ..families.base import lost_components
 from ..numerics.threads import effective_n_threads
 from ..samples import samples_of
+from ..samples.device_arrays import module_of, on_host, taken
+from .device_input import where_X_is
 from .em_options import em_map_of, given_parts
-from .input_rows import checked_rows
+from .input_rows import checked_rows, row_weights
 from .state import forget_fit, keeping_last_fit, warn_of
 
 _LEAST_ROWS = 50  # of a component, before k-means is asked where they are
@@ -110,6 +112,7 @@ class OnlineFit:
             warn_of(self._partial_fit(X, sample_weight))
         return self
 
+    @where_X_is
     @_fit_context(prefer_skip_nested_validation=True)
     def _partial_fit(self, X, sample_weight):
         """Make a step, and return what there is to warn of."""
@@ -117,19 +120,20 @@ class OnlineFit:
         begins = not (hasattr(self, "weights_") or hasattr(self, "_collected"))
         X = checked_rows(self, X, reset=begins)
         if sample_weight is not None:
-            if not np.any(sample_weight):
+            if not np.any(taken(sample_weight)):
                 raise ValueError("sample_weight: no row of this batch has weight. Skip the batch.")
-            sample_weight = np.ldexp(*weights_and_unit(sample_weight, X))
+            sample_weight = np.ldexp(*row_weights(sample_weight, X))
             X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
         n_seen = getattr(self, "n_samples_seen_", 0) + len(X)
         if not hasattr(self, "weights_"):
             X, sample_weight = self._with_collected(X, sample_weight)
             if len(X) < self._n_to_collect(X.shape[1]):
-                self._collected = X.copy(), sample_weight  # a stream may use its buffer again
+                # a stream may use its buffer again, and a pickle is to be read without a device
+                weight = None if sample_weight is None else on_host(sample_weight)
+                self._collected = on_host(X).copy(), weight
                 self.n_samples_seen_, self.n_steps_ = n_seen, 0
                 return []
-        if sample_weight is not None:
-            sample_weight = checked_weights(sample_weight, X)
+        sample_weight, _ = row_weights(sample_weight, X)
         em_map = em_map_of(
             self,
             samples_of(X, sample_weight, effective_n_threads(self.n_jobs)),
@@ -208,11 +212,12 @@ class OnlineFit:
         if not hasattr(self, "_collected"):
             return X, sample_weight
         rows, weight = self._collected
+        module = module_of(X)
         if weight is not None or sample_weight is not None:
             weight = np.ones(len(rows)) if weight is None else weight
-            new = np.ones(len(X)) if sample_weight is None else sample_weight
-            sample_weight = np.concatenate([weight, new])
-        return np.concatenate([rows, X]), sample_weight
+            new = module.ones(len(X)) if sample_weight is None else sample_weight
+            sample_weight = module.concatenate([module.asarray(weight), new])
+        return module.concatenate([module.asarray(rows), X]), sample_weight
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "weights_")

@@ -15,6 +15,7 @@ from ..families import FAMILIES
 from ..parameters import CovarianceType, FloatArray, MixtureLike, MixtureParameters
 from ..transport.bures import square_root_factors
 from .criteria import InformationCriteria, weighted_sums
+from .device_input import where_X_is
 from .input_rows import answers_of, checked_rows, n_threads_of, row_weights, total_of
 from .state import refuse_other_fit
 
@@ -144,6 +145,7 @@ class MixtureDensity(InformationCriteria):
         refuse_other_fit(found, expected)
         return self._theta
 
+    @where_X_is
     def _ask(self, X, question, shape=(), dtype=None, *, temperature=1.0):
         """The answers of ``question(em_map, theta)`` to rows, each of a shape, in a dtype.
 
@@ -224,6 +226,7 @@ class MixtureDensity(InformationCriteria):
         temperature = self._last_temperature
         return -temperature * self._log_likelihood(X, sample_weight, temperature=temperature)[0]
 
+    @where_X_is
     def _log_likelihood(self, X, sample_weight, *, temperature=1.0, density=log_density):
         """Mean log-likelihood, the sum of the sample weights, and the exponent of its unit."""
         theta, X = self._theta, self._validate_X(X, reset=False)

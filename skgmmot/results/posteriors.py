@@ -28,4 +28,4 @@ def asking(
             f"The covariance of component {singular} {whose} is singular: it has no density, so no "
             f"sample can be told to belong to it. {cure}"
         ) from error
-    return lambda rows: question(em_map.of_samples(em_map.samples.subset(rows)), theta)
+    return lambda rows: question(em_map.of_samples(em_map.samples.picked(rows)), theta)

@@ -17,6 +17,7 @@ from ..kernels.large import LARGE
 from ..numerics.threads import one_blas_thread, run
 from .interface import NOBODY, DataCotangent, Overlaps, Statistics, Summary
 from .pruning import Pruning
+from .row_boxes import RowBoxes
 
 _SEGMENT_COST = 120e3  # nanoseconds of work of which half is worth waking a thread for
 _MAX_SEGMENTS = 64
@@ -118,7 +119,7 @@ def _segments(n_samples, n_features, shape=(0, 0)):
     return bounds
 
 
-class CpuSamples:
+class CpuSamples(RowBoxes):
     """`Samples` in a NumPy array.
 
     Parameters
@@ -354,6 +355,10 @@ class CpuSamples:
         """`Samples.subset`."""
         weight = None if self.sample_weight is None else self.sample_weight[index]
         return CpuSamples(self.X[index], weight, self.n_threads)
+
+    def picked(self, index):
+        """`Samples.picked`."""
+        return self.subset(index)
 
     def total(self, question):
         """`Samples.total`."""

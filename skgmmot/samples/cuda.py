@@ -15,6 +15,7 @@ from .cuda_fused import Fused
 from .cuda_tiles import Tiles
 from .device_arrays import module_of
 from .interface import NO_FACTORS, NOBODY, DataCotangent, Logits, Overlaps, Statistics, Summary
+from .row_boxes import RowBoxes
 
 _CHUNK = 65_536  # rows of which responsibilities are in memory at a time
 _THREADS, _BLOCKS = 256, 512  # of the first look
@@ -61,7 +62,7 @@ class DeviceMixture:
         return out
 
 
-class CudaSamples:
+class CudaSamples(RowBoxes):
     """`Samples` on a CUDA device.
 
     Parameters

@@ -14,21 +14,23 @@ def is_on_device(array):
     return cupy is not None and isinstance(array, cupy.ndarray)
 
 
-def taken(array):
-    """An array of CuPy that shares the memory of one on a CUDA device; all else as it is.
+def lies_on_device(array):
+    """Whether it is an array on a CUDA device, of any library.
 
-    It may be of any library that speaks DLPack or has ``__cuda_array_interface__``.
+    That is, of one that speaks DLPack or has ``__cuda_array_interface__``.
     """
-    if is_on_device(array):
-        return array
     kind = getattr(array, "__dlpack_device__", None)
     if callable(kind) and not isinstance(array, type):
-        if kind()[0] not in (_CUDA, _CUDA_MANAGED):
-            return array
-        return cupy().from_dlpack(array)
-    if hasattr(array, "__cuda_array_interface__"):
-        return cupy().asarray(array)
-    return array
+        return kind()[0] in (_CUDA, _CUDA_MANAGED)
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def taken(array):
+    """An array of CuPy that shares the memory of one on a CUDA device; all else as it is."""
+    if is_on_device(array) or not lies_on_device(array):
+        return array
+    module = cupy()
+    return module.from_dlpack(array) if hasattr(array, "__dlpack__") else module.asarray(array)
 
 
 def cupy():
@@ -57,3 +59,8 @@ def cupy():
 def module_of(array):
     """The module whose functions take an array: `cupy` or `numpy`."""
     return sys.modules["cupy" if is_on_device(array) else "numpy"]
+
+
+def on_host(array):
+    """A NumPy array of one that may be on a device."""
+    return array.get() if is_on_device(array) else array

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .cpu import CpuSamples
+from .cuda import CudaSamples
+from .device_arrays import is_on_device, module_of
 from .interface import DataCotangent, DataTangent
 
 
@@ -60,7 +62,7 @@ class SamplesWithIdle:
                 data_bar.X[:n], None if weight_bar is None else weight_bar[:n]
             )
             if weight_bar is not None:
-                nowhere = np.zeros((0, 0))
+                nowhere = data_bar.X[:0, :0]
                 self._idle.statistics_vjp(
                     logits,
                     sums_bar,
@@ -75,8 +77,9 @@ class SamplesWithIdle:
     def zero_cotangent(self, *, wrt_weight=False):
         """`Samples.zero_cotangent`."""
         n_samples, n_features = self._n_active + self._idle.shape[0], self._active.shape[1]
-        weight_bar = np.zeros(n_samples) if wrt_weight else None
-        return DataCotangent(np.zeros((n_samples, n_features)), weight_bar)
+        module = module_of(self.rows()[0])
+        weight_bar = module.zeros(n_samples) if wrt_weight else None
+        return DataCotangent(module.zeros((n_samples, n_features)), weight_bar)
 
 
 class RowOrder(NamedTuple):
@@ -93,8 +96,11 @@ class RowOrder(NamedTuple):
 
     @classmethod
     def of(cls, weight, exponent):
-        order = None if weight.all() else np.argsort(weight == 0, kind="stable")
-        return cls(order, np.count_nonzero(weight), exponent)
+        if weight.all():
+            return cls(None, len(weight), exponent)
+        active = np.flatnonzero(weight)
+        order = np.concatenate([active, np.flatnonzero(weight == 0)])
+        return cls(order, len(active), exponent)
 
     def samples(self, X, weight, n_threads, summary=None):
         """`Samples` of all rows.
@@ -102,13 +108,13 @@ class RowOrder(NamedTuple):
         ``summary`` is that of the rows of positive weight, where there may be others than these.
         """
         if self.order is None:
-            return CpuSamples(X, weight, n_threads)
-        active, idle = np.split(self.order, [self.n_active])
+            return _held(X, weight, n_threads)
+        active, idle = self.order[: self.n_active], self.order[self.n_active :]
         samples = None
         if self.n_active:
-            samples = CpuSamples(X[active], weight[active], n_threads)
+            samples = _held(X[active], weight[active], n_threads)
         inside = _within_reach(X[idle], samples.summary() if summary is None else summary)
-        idle = CpuSamples(inside, weight[idle], n_threads)
+        idle = _held(inside, weight[idle], n_threads)
         return idle if samples is None else SamplesWithIdle(samples, idle)
 
     def inward(self, X_dot, weight_dot):
@@ -152,6 +158,13 @@ def _within_reach(X, summary):
     """Rows no further from others than 1e100 times their extent: no derivative overflows there."""
     reach = summary.reach.max()
     limit = max(min(1e100 * reach, 1e150), reach)
+    module = module_of(X)
     with np.errstate(over="ignore"):
-        inside = np.clip(X, summary.center - limit, summary.center + limit)
-    return np.ascontiguousarray(inside, dtype=X.dtype)
+        ends = module.asarray(summary.center - limit), module.asarray(summary.center + limit)
+    inside = module.clip(X, *ends)
+    return module.ascontiguousarray(inside, dtype=X.dtype)
+
+
+def _held(X, weight, n_threads):
+    """`Samples` of an array, all of whose rows stay."""
+    return CudaSamples(X, weight) if is_on_device(X) else CpuSamples(X, weight, n_threads)

@@ -272,5 +272,14 @@ class Samples(Protocol):
     def subset(self, index) -> "Samples":
         """Some of them, in memory."""
 
+    def picked(self, index) -> "Samples":
+        """Some of them, where they are."""
+
+    def outside(self, lower, upper):
+        """Which of them lie outside a box, bool of shape (n_samples,)."""
+
+    def shrunk(self, scale, center) -> "Samples":
+        """`Samples` at (x - center) · scale, in float64 and without weights."""
+
     def total(self, question):
         """The sum of ``question(samples)`` over parts of these, each in memory."""

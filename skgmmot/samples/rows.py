@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .device_arrays import lies_on_device
+
 CHUNK_BYTES = 2**26  # of a chunk that has to be read: two of them are in memory
 
 
@@ -38,8 +40,8 @@ class ChunkedRows:
     Raises
     ------
     ValueError
-        If there is no array, or one is not two-dimensional, has no real numbers, or has another
-        number of features than the first.
+        If there is no array, or one is not two-dimensional, has no real numbers, has another
+        number of features than the first, or is on a CUDA device.
 
     Examples
     --------
@@ -61,8 +63,15 @@ class ChunkedRows:
     ndim = 2
 
     def __init__(self, arrays: Sequence[Any] | Any, *, chunk_size: int | None = None) -> None:
-        if isinstance(arrays, np.ndarray) or _has_rows(arrays):
+        if isinstance(arrays, np.ndarray) or _has_rows(arrays) or lies_on_device(arrays):
             arrays = [arrays]
+        arrays = list(arrays)
+        for number, array in enumerate(arrays):
+            if lies_on_device(array):
+                raise ValueError(
+                    f"ChunkedRows: arrays[{number}] is on a CUDA device. Pass cupy.asnumpy of it, "
+                    "or to the estimator one array on the device, which has no need of chunks."
+                )
         self.arrays = [array if _has_rows(array) else np.asarray(array) for array in arrays]
         if not self.arrays:
             raise ValueError("ChunkedRows: arrays is empty; pass at least one array.")

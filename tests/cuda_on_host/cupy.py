@@ -156,6 +156,10 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
         return obj if made is obj._array else wrapped(made)
     if isinstance(obj, list | tuple) and any(isinstance(value, ndarray) for value in obj):
         return wrapped(np.array(unwrapped(obj), dtype))
+    shared = getattr(obj, "__cuda_array_interface__", None)
+    if shared is not None:
+        shared = np.asarray(types.SimpleNamespace(__array_interface__=shared))
+        return array(ndarray._of(shared, obj), dtype, copy, order)
     return uploaded(obj, dtype=dtype, order=order, ndmin=ndmin)
 
 

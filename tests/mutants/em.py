@@ -431,6 +431,12 @@ MUTANTS = {
     ],
     "em/initialization.py": [
         (
+            "all rows of a device are refused",
+            "isinstance(samples, ChunkedSamples)",
+            "not samples.in_memory",
+            "estimators/test_mixture_device.py -k none_looks",
+        ),
+        (
             "fewer rows than components",
             "size = max(init_size, n_components)",
             "size = init_size",
@@ -532,7 +538,7 @@ MUTANTS = {
     "em/densities.py": [
         (
             "far rows by the way of the others",
-            "out[outside] = _centered(method, em_map, samples.subset(outside), theta, center)",
+            "out[outside] = _centered(method, em_map, samples.picked(outside), theta, center)",
             "pass",
             "em/test_densities.py -k far_row",
         ),
@@ -562,7 +568,7 @@ MUTANTS = {
         ),
         (
             "the way is chosen for all rows together",
-            "        if outside.all():\n",
+            "        if len(outside) == samples.shape[0]:\n",
             "        if True:\n",
             "em/test_densities.py -k changes_no_bit",
         ),

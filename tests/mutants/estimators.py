@@ -1,6 +1,44 @@
 """Mutants of the estimators."""
 
 MUTANTS = {
+    "estimators/device_input.py": [
+        (
+            "what is on the host is not refused",
+            "    elif is_on_device(X):",
+            "    elif False:",
+            "estimators/test_device_input.py -k other_side",
+        ),
+        (
+            "arrays of two devices pass",
+            "        if values.device != X.device:",
+            "        if False:",
+            "estimators/test_device_input.py -k two_devices",
+        ),
+        (
+            "rows are not looked at",
+            "    refuse_nonfinite(",
+            "    (lambda *given: None)(",
+            "estimators/test_device_input.py -k rows_that_cannot_be_used",
+        ),
+        (
+            "extreme weights keep their unit",
+            "np.ldexp(weight, -exponent) if exponent else weight, exponent",
+            "weight, 0",
+            "estimators/test_device_input.py -k extreme",
+        ),
+        (
+            "directions are not looked at",
+            "    if not np.isfinite(values).all():",
+            "    if False:",
+            "estimators/test_device_input.py -k directions",
+        ),
+        (
+            "the device of X is not the current one",
+            "        with device_of(X):",
+            "        with device_of(None):",
+            "estimators/test_device_input.py -k current_one",
+        ),
+    ],
     "estimators/dask_input.py": [
         (
             "unknown sizes pass",
@@ -335,6 +373,12 @@ MUTANTS = {
     ],
     "estimators/online.py": [
         (
+            "collected rows stay on the device",
+            "self._collected = on_host(X).copy(), weight",
+            "self._collected = X.copy(), weight",
+            "estimators/test_mixture_device.py -k stream",
+        ),
+        (
             "a failure leaves its traces",
             "with keeping_last_fit(self):",
             "if True:",
@@ -354,7 +398,7 @@ MUTANTS = {
         ),
         (
             "a batch without weight asks for one",
-            "if not np.any(sample_weight):",
+            "if not np.any(taken(sample_weight)):",
             "if False:",
             "estimators/test_online.py -k without_weight",
         ),
@@ -366,19 +410,19 @@ MUTANTS = {
         ),
         (
             "collected weights in units of their own",
-            "np.ldexp(*weights_and_unit(sample_weight, X))",
-            "weights_and_unit(sample_weight, X)[0]",
+            "np.ldexp(*row_weights(sample_weight, X))",
+            "row_weights(sample_weight, X)[0]",
             "estimators/test_online.py -k keep_their_weights",
         ),
         (
             "collected rows are the user's",
-            "self._collected = X.copy(), sample_weight",
-            "self._collected = X, sample_weight",
+            "self._collected = on_host(X).copy(), weight",
+            "self._collected = on_host(X), weight",
             "estimators/test_online.py -k copies",
         ),
         (
             "collected rows without their weights",
-            "            sample_weight = np.concatenate([weight, new])",
+            "            sample_weight = module.concatenate([module.asarray(weight), new])",
             "            sample_weight = None",
             "estimators/test_online.py -k keep_their_weights",
         ),
@@ -510,7 +554,7 @@ MUTANTS = {
         ),
         (
             "mean over samples without weights",
-            "np.array([values @ weight, weight.sum()])",
+            "np.array([float(values @ weight), float(weight.sum())])",
             "np.array([values.sum(), len(values)])",
             "estimators/test_prediction.py -k icl",
         ),

@@ -148,6 +148,15 @@ class NaiveSamples:
     def subset(self, index):
         return NaiveSamples(self.X[index], self.weight[index])
 
+    def picked(self, index):
+        return self.subset(index)
+
+    def outside(self, lower, upper):
+        return ~((lower <= self.X) & (upper >= self.X)).all(axis=1)
+
+    def shrunk(self, scale, center):
+        return NaiveSamples((self.X - center) * scale)
+
     def total(self, question):
         return question(self)
 
