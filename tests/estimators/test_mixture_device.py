@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skgmmot import DifferentiableGaussianMixture
 from skgmmot.parameters import COVARIANCE_TYPES
+from skgmmot.samples.cuda_fused import Fused
 
 PREDICTIONS = "predict", "predict_proba", "score_samples"
 SCORES = "score", "free_energy", "aic", "bic", "icl"
@@ -166,6 +167,23 @@ def test_nothing_of_the_size_of_the_data_moves(device_cupy, device_traffic):
     fitted.jvp(X, X, **mode)
     # 50 rows to start from are the most
     assert max(size for _, size in device_traffic) <= 50 * D * 8
+
+
+@all_types
+def test_products_of_matrices_make_the_same_mixture(device_cupy, kind, monkeypatch):
+    """The way of large mixtures."""
+    monkeypatch.setattr(Fused, "fits", staticmethod(lambda mixture: False))
+    X, weight = data(kind)
+    X_device, weight_device = device_cupy.asarray(X), device_cupy.asarray(weight)
+    host = mixture(kind).fit(X, sample_weight=weight)
+    device = mixture(kind).fit(X_device, sample_weight=weight_device)
+    close(end(device), end(host), FITTED)
+    expected = host.predict_proba(X)
+    close([fetched(device_cupy, host.predict_proba(X_device), expected)], [expected], ANSWERED)
+    cotangent = None, np.ones((K, D)), None
+    expected = host.gradient_wrt_data(X, cotangent, sample_weight=weight)
+    found = host.gradient_wrt_data(X_device, cotangent, sample_weight=weight_device)
+    close([fetched(device_cupy, found, expected)], [expected], 1e-9)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

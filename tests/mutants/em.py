@@ -431,6 +431,12 @@ MUTANTS = {
     ],
     "em/initialization.py": [
         (
+            "all rows of a device are refused",
+            "isinstance(samples, ChunkedSamples)",
+            "not samples.in_memory",
+            "estimators/test_mixture_device.py -k none_looks",
+        ),
+        (
             "fewer rows than components",
             "size = max(init_size, n_components)",
             "size = init_size",

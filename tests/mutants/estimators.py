@@ -1,6 +1,44 @@
 """Mutants of the estimators."""
 
 MUTANTS = {
+    "estimators/device_input.py": [
+        (
+            "what is on the host is not refused",
+            "    elif is_on_device(X):",
+            "    elif False:",
+            "estimators/test_device_input.py -k other_side",
+        ),
+        (
+            "arrays of two devices pass",
+            "        if values.device != X.device:",
+            "        if False:",
+            "estimators/test_device_input.py -k two_devices",
+        ),
+        (
+            "rows are not looked at",
+            "    refuse_nonfinite(",
+            "    (lambda *given: None)(",
+            "estimators/test_device_input.py -k rows_that_cannot_be_used",
+        ),
+        (
+            "extreme weights keep their unit",
+            "np.ldexp(weight, -exponent) if exponent else weight, exponent",
+            "weight, 0",
+            "estimators/test_device_input.py -k extreme",
+        ),
+        (
+            "directions are not looked at",
+            "    if not np.isfinite(values).all():",
+            "    if False:",
+            "estimators/test_device_input.py -k directions",
+        ),
+        (
+            "the device of X is not the current one",
+            "        with device_of(X):",
+            "        with device_of(None):",
+            "estimators/test_device_input.py -k current_one",
+        ),
+    ],
     "estimators/dask_input.py": [
         (
             "unknown sizes pass",
@@ -334,6 +372,12 @@ MUTANTS = {
         ),
     ],
     "estimators/online.py": [
+        (
+            "collected rows stay on the device",
+            "self._collected = on_host(X).copy(), weight",
+            "self._collected = X.copy(), weight",
+            "estimators/test_mixture_device.py -k stream",
+        ),
         (
             "a failure leaves its traces",
             "with keeping_last_fit(self):",

@@ -103,7 +103,8 @@ class Worker:
         for name in ("skgmmot", "tests"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(ROOT / name, self.folder / name, ignore=ignored)
-        shutil.copy2(ROOT / "pyproject.toml", self.folder)
+        for name in ("pyproject.toml", "conftest.py"):
+            shutil.copy2(ROOT / name, self.folder)
 
     def outcome(self, paths, pattern, time_limit=None):
         """Whether tests pass, fail, take too long, or cannot be run at all; and what they say."""

@@ -1,6 +1,28 @@
 """Mutants of the samples and of their loops."""
 
 MUTANTS = {
+    "samples/row_boxes.py": [
+        (
+            "rows with one feature inside are inside",
+            ".all(axis=1)",
+            ".any(axis=1)",
+            "samples/test_row_boxes.py -k outside",
+        ),
+        (
+            "shrunk rows keep their precision",
+            'self.X.astype("float64") * scale',
+            "self.X * scale",
+            "samples/test_row_boxes.py -k shrunk",
+        ),
+    ],
+    "samples/device_arrays.py": [
+        (
+            "all arrays are on a device",
+            "return kind()[0] in (_CUDA, _CUDA_MANAGED)",
+            "return True",
+            "estimators/test_device_input.py -k not_imported",
+        ),
+    ],
     "samples/interface.py": [
         (
             "center outside the data",
@@ -270,6 +292,12 @@ MUTANTS = {
         ),
     ],
     "samples/rows.py": [
+        (
+            "arrays on a device pass",
+            "            if lies_on_device(array):",
+            "            if False:",
+            "estimators/test_device_input.py -k chunks_are_on_the_host",
+        ),
         (
             "an array is made of chunks, a row at a time",
             "    def __array__(self",

@@ -29,11 +29,11 @@ def test_shrunk_rows_are_in_double_precision_without_weights(module, dtype):
     rng = np.random.default_rng(0)
     X, center = (1e30 * rng.normal(size=(5, 2))).astype(dtype), np.array([1e29, -1e30])
     samples = samples_of(module.asarray(X), module.asarray(rng.uniform(1, 2, size=5)))
-    shrunk = samples.shrunk(2.0**-100, center)
+    shrunk = samples.shrunk(2.0**-260, center)
     assert type(shrunk) is type(samples)
     rows, weight = shrunk.rows()
     assert weight is None and rows.dtype == np.float64
-    expected = 2.0**-100 * (X.astype(np.float64) - center)
+    expected = 2.0**-260 * (X.astype(np.float64) - center)
     np.testing.assert_allclose(host(rows), expected, rtol=1e-13)
 
 
