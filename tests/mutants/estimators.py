@@ -314,7 +314,7 @@ MUTANTS = {
     "estimators/input_rows.py": [
         (
             "weights of a device count on the host",
-            "        return device_aligned(sample_weight, X, X.shape[:1], \"sample_weight\")",
+            '        return device_aligned(sample_weight, X, X.shape[:1], "sample_weight")',
             "        sample_weight = sample_weight.get()",
             "estimators/test_coupled_device.py -k scores",
         ),

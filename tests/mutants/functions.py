@@ -150,7 +150,7 @@ MUTANTS = {
         ),
         (
             "samples of the target on the other side",
-            "        beside(Y, \"target_samples\", X)\n",
+            '        beside(Y, "target_samples", X)\n',
             "",
             "functions/test_flow_device.py -k refused",
         ),
