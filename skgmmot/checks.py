@@ -9,6 +9,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from .families import FAMILIES, FULL, family_of
 from .parameters import COVARIANCE_TYPES, MixtureParameters, final_mixture, infer_type, refusal_of
+from .samples.device_arrays import device_floats, is_on_device, refuse_on_device, taken
 
 _ORDINARY_EXPONENT = 64  # of two, of the largest sample weight
 _PARTS = "weights", "means", "covariances"
@@ -52,7 +53,8 @@ def as_real(values, name, dtype=np.float64) -> np.ndarray:
 
 
 def refuse_complex(values, name):
-    """Raise where NumPy would leave an imaginary part out."""
+    """Raise where NumPy would leave an imaginary part out, and where values are on a device."""
+    refuse_on_device(values, name)
     if np.asarray(values).dtype.kind == "c":
         raise ValueError(f"{name} must be real; got complex numbers. Pass the real part.")
 
@@ -139,9 +141,9 @@ def as_parameters(mixture, name="mixture", *, dtype=np.float64):
             f"covariances); got {type(mixture).__name__}."
         )
     # The checks allow for the rounding of the precision the parameters were computed in.
-    arrays = dict(zip(_PARTS, map(np.asarray, parts), strict=True))
-    for part, array in arrays.items():
+    for part, array in zip(_PARTS, parts, strict=True):
         refuse_complex(array, f"{name}: the {part}")
+    arrays = dict(zip(_PARTS, map(np.asarray, parts), strict=True))
     single = all(array.dtype.char == "f" for array in arrays.values())
     precision = np.float32 if single else np.float64
     arrays = {part: np.array(array, dtype=precision) for part, array in arrays.items()}
@@ -377,9 +379,10 @@ def _is_number(value):
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 
-def checked_samples(X, n_features) -> np.ndarray:
-    """Samples as a finite matrix of floats, or an error that says what is wrong with X."""
-    X = as_real(X, "X", dtype=None)
+def checked_samples(X, n_features):
+    """Samples as a finite matrix of floats, where they are, or an error of what is wrong with X."""
+    X = taken(X)
+    X = device_floats(X, "X") if is_on_device(X) else as_real(X, "X", dtype=None)
     if X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float64)
     if X.ndim != 2 or X.shape[1] != n_features:

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from .bridges.torch_fit import fitted, layer_text
 from .bridges.torch_layers import checked_layers, layers_of
-from .bridges.torch_tensors import PARTS, checked_inputs, constant_mixture, read_pair
+from .bridges.torch_tensors import (
+    PARTS,
+    checked_inputs,
+    constant_mixture,
+    read_pair,
+    refuse_other_device,
+)
 from .bridges.torch_transport import distance, transport_text
 from .parameters import CovarianceType, FloatArray, GradientMode, MixtureLike, PenaltiesLike
 
@@ -70,7 +76,9 @@ def fit_mixture(
     Parameters
     ----------
     X : Tensor of shape (n_samples, n_features), float32 or float64
-        The data, on the CPU. They are read where they are, without a copy, if they are contiguous.
+        The data, on the CPU or in CUDA. They are read where they are, without a copy, if they are
+        contiguous; CUDA needs CuPy (:doc:`/installation`). All other tensors have to be with them,
+        and what comes back is.
     n_components : int, default=None
         Number of components. None: one, or as many as ``initial`` has.
     initial : tuple of Tensor (weights, means, covariances), default=None
@@ -103,8 +111,9 @@ def fit_mixture(
     TypeError
         If ``X`` is no tensor, or an option is none of the estimator's.
     ValueError
-        If a tensor is not on the CPU, or not a dense one of real floating-point numbers, and where
-        the estimator raises one: if the data cannot be used, or a component collapsed.
+        If a tensor is not on the CPU or in CUDA, not where the others are, or not a dense one of
+        real floating-point numbers, and where the estimator raises one: if the data cannot be
+        used, or a component collapsed.
     NotImplementedError
         By the derivative of a gradient: there are no second derivatives.
     RuntimeError
@@ -177,8 +186,9 @@ def mixture_wasserstein(
     TypeError
         If neither of the mixtures consists of tensors.
     ValueError
-        As `skgmmot.mixture_wasserstein`, and if a tensor is not on the CPU, or not a dense one of
-        real floating-point numbers; by a gradient, where a singular covariance has none.
+        As `skgmmot.mixture_wasserstein`, and if a tensor is not where the others are, or not a
+        dense one of real floating-point numbers; by a gradient, where a singular covariance has
+        none.
     NotImplementedError
         By the derivative of a gradient: there are no second derivatives.
 
@@ -191,7 +201,7 @@ def mixture_wasserstein(
     -----
     The gradient in the weights is defined up to a constant, and has mean zero. At a distance of
     zero, where the distance itself has none, it is zero, a subgradient; ``squared=True`` is smooth
-    there.
+    there. Mixtures in CUDA are compared on the host, to which their few numbers are copied.
 
     Examples
     --------
@@ -303,6 +313,8 @@ class MixtureLoss(torch.nn.Module):
         loss : Tensor of shape (), of the dtype of ``X``
         """
         start = checked_inputs(X, sample_weight, initial, self._n_components)
+        cure = "Move the module: .to(X.device)."
+        refuse_other_device(self.target_means, "the target", X, "X", cure)
         mixture = fitted(X, sample_weight, start, self._fit_text)
         target = (getattr(self, f"target_{name}") for name in PARTS)
         return distance([*mixture, *target], self._transport_text).to(X.dtype)

@@ -19,10 +19,12 @@ from .torch_tensors import (
     eagerly,
     is_differentiated,
     is_traced,
+    on_stream_of,
     operator_over_sets,
     over_sets,
     raise_first,
     refuse_second,
+    rows_of,
     signed,
     tensor_of,
     warn_user,
@@ -45,58 +47,64 @@ class Kept:
 def _fit(X, sample_weight, initial, layer):
     """Weights, means, covariances and the record, and the fitted estimator of a single set."""
     initial = None if initial[0] is None else tuple(map(array_of, initial))
-    arrays, fitted = (array_of(X), array_of(sample_weight), initial), None
-    if X.dim() == 3:
-        parameters, record, complaints, errors = fit_each(layer, *arrays)
-        raise_first(errors)
-        complaints = told_of_sets(complaints, len(X))
-    else:
-        parameters, record, complaints, fitted = layer.fit(*arrays)
+    fitted = None
+    with on_stream_of(X):
+        arrays = rows_of(X), rows_of(sample_weight), initial
+        if X.dim() == 3:
+            parameters, record, complaints, errors = fit_each(layer, *arrays)
+            raise_first(errors)
+            complaints = told_of_sets(complaints, len(X))
+        else:
+            parameters, record, complaints, fitted = layer.fit(*arrays)
     warn_user(complaints)
-    parts = (tensor_of(part, X.dtype) for part in parameters)
+    parts = (tensor_of(part, X.dtype, X.device) for part in parameters)
     return (*parts, torch.from_numpy(record)), fitted
 
 
 @eagerly
 def _vjp(record, X, sample_weight, bars, wanted, layer, kept=None):
     """Cotangents of X, of the weights and of the initial parts, empty of what there is none."""
-    record, arrays = record.numpy(), (array_of(X), array_of(sample_weight))
-    bars, find = tuple(map(array_of, bars)), _nothing if kept is None else kept.of
-    if X.dim() == 3:
-        options = {"wrt_weight": any(wanted), "find": find}
-        found, errors = vjp_each(layer, record, *arrays, bars, **options)
-        raise_first(errors)
-        complaints, empty = told_of_sets(found.complaints, len(X)), X.new_empty(len(X), 0)
-    else:
-        options = {"wrt_weight": any(wanted), "fitted": find(record)}
-        found = layer.vjp(record, *arrays, bars, **options)
-        complaints, empty = found.complaints, X.new_empty(0)
-    warn_user(complaints)
-    initial = found.initial or (None, None, None)
-    others = (
-        tensor_of(bar, X.dtype) if want and bar is not None else empty.clone()
-        for bar, want in zip((found.sample_weight, *initial), wanted, strict=True)
-    )
-    return tensor_of(found.data, X.dtype), *others
+    record, bars = record.numpy(), tuple(map(array_of, bars))
+    find = _nothing if kept is None else kept.of
+    with on_stream_of(X):
+        arrays = rows_of(X), rows_of(sample_weight)
+        if X.dim() == 3:
+            options = {"wrt_weight": any(wanted), "find": find}
+            found, errors = vjp_each(layer, record, *arrays, bars, **options)
+            raise_first(errors)
+            complaints, empty = told_of_sets(found.complaints, len(X)), X.new_empty(len(X), 0)
+        else:
+            options = {"wrt_weight": any(wanted), "fitted": find(record)}
+            found = layer.vjp(record, *arrays, bars, **options)
+            complaints, empty = found.complaints, X.new_empty(0)
+        warn_user(complaints)
+        initial = found.initial or (None, None, None)
+        others = [
+            tensor_of(bar, X.dtype, X.device) if want and bar is not None else empty.clone()
+            for bar, want in zip((found.sample_weight, *initial), wanted, strict=True)
+        ]
+        return tensor_of(found.data, X.dtype, X.device), *others
 
 
 @eagerly
 def _jvp(record, X, sample_weight, dots, layer, kept=None):
     """Tangents of the weights, means and covariances."""
-    record, arrays = record.numpy(), (array_of(X), array_of(sample_weight))
-    dots, find = tuple(map(array_of, dots)), _nothing if kept is None else kept.of
-    if X.dim() == 3:
-        tangent, complaints, errors = jvp_each(layer, record, *arrays, dots, find=find)
-        raise_first(errors)
-        complaints = told_of_sets(complaints, len(X))
-    else:
-        X_dot, weight_dot, *initial_dot = dots
-        if all(dot is None for dot in initial_dot):
-            initial_dot = None
-        dots = X_dot, weight_dot, initial_dot
-        tangent, complaints = layer.jvp(record, *arrays, *dots, fitted=find(record))
+    record, find = record.numpy(), _nothing if kept is None else kept.of
+    with on_stream_of(X):
+        arrays = rows_of(X), rows_of(sample_weight)
+        dots = *map(rows_of, dots[:2]), *map(array_of, dots[2:])
+        if X.dim() == 3:
+            tangent, complaints, errors = jvp_each(layer, record, *arrays, dots, find=find)
+            raise_first(errors)
+            complaints = told_of_sets(complaints, len(X))
+        else:
+            X_dot, weight_dot, *initial_dot = dots
+            if all(dot is None for dot in initial_dot):
+                initial_dot = None
+            dots = X_dot, weight_dot, initial_dot
+            tangent, complaints = layer.jvp(record, *arrays, *dots, fitted=find(record))
     warn_user(complaints)
-    return tuple(tensor_of(part, X.dtype) for part in tangent)
+    return tuple(tensor_of(part, X.dtype, X.device) for part in tangent)
 
 
 def _nothing(record):
@@ -241,7 +249,8 @@ def fit_jvp_operator(
 def _(X, sample_weight, w0, m0, c0, layer):
     layer, (*sets, _, n_features) = layer_of_text(layer), X.shape
     parts = (X.new_empty((*sets, *shape)) for shape in layer.shapes(n_features))
-    return *parts, X.new_empty((*sets, layer.record_size(n_features)), dtype=torch.float64)
+    size = layer.record_size(n_features)
+    return *parts, X.new_empty((*sets, size), dtype=torch.float64, device="cpu")
 
 
 @fit_vjp_operator.register_fake

@@ -1,8 +1,13 @@
-"""Tensors of PyTorch as arrays and back, and what all our functions of its autograd share."""
+"""Tensors of PyTorch as arrays and back, and what all our functions of its autograd share.
+
+Rows of CUDA tensors are arrays of CuPy that share their memory. What has the size of a mixture is
+on the host, and comes back to where the tensors are.
+"""
 
 import inspect
 import os
 import sys
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -11,6 +16,7 @@ import torch
 from ..checks import as_parameters
 from ..estimators.state import warn_of
 from ..parameters import MixtureParameters
+from ..samples.device_arrays import cupy, is_on_device
 
 PARTS = ("weights", "means", "covariances")
 FLOATS = (torch.float32, torch.float64)
@@ -35,7 +41,7 @@ eagerly = partial(torch.compiler.disable, reason=_NOT_COMPILED)
 
 
 def checked_tensor(tensor, name, n_dims):
-    """Refuse what is no dense tensor of real floating-point numbers on the CPU."""
+    """Refuse what is no dense tensor of real floating-point numbers on the CPU or in CUDA."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor; got {type(tensor).__name__}. Pass "
@@ -48,10 +54,11 @@ def checked_tensor(tensor, name, n_dims):
             f"{name} must be float32 or float64; got {tensor.dtype}. Pass "
             + (f"{name}.real." if tensor.dtype.is_complex else f"{name}.to(torch.float32).")
         )
-    if tensor.device.type != "cpu":
+    if tensor.device.type not in ("cpu", "cuda"):
         raise ValueError(
-            f"{name} is on {tensor.device}, and mixtures are fitted and compared on the CPU. Pass "
-            f"{name}.cpu(), and take what comes back to the device by .to({name}.device)."
+            f"{name} is on {tensor.device}, and mixtures are fitted and compared on the CPU and on "
+            f"CUDA devices. Pass {name}.cpu(), and take what comes back to the device by "
+            f".to({name}.device)."
         )
     if n_dims is not None and tensor.dim() != n_dims:
         raise ValueError(
@@ -60,14 +67,22 @@ def checked_tensor(tensor, name, n_dims):
         )
 
 
+def refuse_other_device(tensor, name, like, of, cure="Pass both on one device, by .to(device)."):
+    """Refuse a tensor that is not where another one is."""
+    if tensor.device != like.device:
+        raise ValueError(f"{of} is on {like.device}, {name} on {tensor.device}. {cure}")
+
+
 def checked_inputs(X, sample_weight, initial, n_components):
     """The three initial parts, or None for each."""
     checked_tensor(X, "X", 2)
     if sample_weight is not None:
         checked_tensor(sample_weight, "sample_weight", 1)
+        refuse_other_device(sample_weight, "sample_weight", X, "X")
     if initial is None:
         return None, None, None
     start = checked_triple(initial, "initial")
+    refuse_other_device(start[1], "initial", X, "X")
     if n_components not in (None, start[0].shape[0]):
         raise ValueError(
             f"n_components is {n_components}, and initial has {start[0].shape[0]} components. "
@@ -83,6 +98,7 @@ def checked_triple(mixture, name):
     parts = tuple(mixture)
     for part, part_name, n_dims in zip(parts, PARTS, (1, 2, None), strict=True):
         checked_tensor(part, f"{name}: the {part_name}", n_dims)
+        refuse_other_device(part, f"the {part_name}", parts[0], f"{name}: the weights")
     return parts
 
 
@@ -113,6 +129,12 @@ def read_pair(a, b):
             "a or b must consist of tensors, and neither does. For arrays and estimators there is "
             "skgmmot.mixture_wasserstein."
         )
+    both = consists_of_tensors(a) and consists_of_tensors(b)
+    if both:
+        refuse_other_device(parts[3], "b", parts[0], "a")
+    else:  # the constant goes to the tensors
+        place = parts[0 if consists_of_tensors(a) else 3].device
+        parts = [part.to(place) for part in parts]
     return parts, tuple(types), torch.float64 if torch.float64 in dtypes else torch.float32
 
 
@@ -126,8 +148,34 @@ def constant_mixture(mixture, name):
 
 
 def array_of(tensor):
-    """An array that shares the memory of a tensor; None of None."""
-    return None if tensor is None else tensor.detach().resolve_neg().numpy()
+    """An array of NumPy, which shares the memory of a tensor on the CPU; None of None.
+
+    It is for what has the size of a mixture.
+    """
+    return None if tensor is None else tensor.detach().resolve_neg().cpu().numpy()
+
+
+def rows_of(tensor):
+    """An array that shares the memory of a tensor of rows, of CuPy in CUDA; None of None."""
+    if tensor is None or not is_in_cuda(tensor):
+        return array_of(tensor)
+    return cupy().from_dlpack(tensor.detach().resolve_neg())
+
+
+def is_in_cuda(tensor):
+    """Whether a tensor is on a CUDA device."""
+    return tensor.device.type == "cuda"
+
+
+@contextmanager
+def on_stream_of(tensor):
+    """CuPy works on PyTorch's current stream, where a tensor is in CUDA."""
+    if not is_in_cuda(tensor):
+        yield
+        return
+    stream = torch.cuda.current_stream(tensor.device).cuda_stream
+    with cupy().cuda.Device(tensor.device.index), cupy().cuda.ExternalStream(stream):
+        yield
 
 
 def as_array(option):
@@ -135,9 +183,11 @@ def as_array(option):
     return array_of(option.cpu()) if isinstance(option, torch.Tensor) else option
 
 
-def tensor_of(array, dtype):
+def tensor_of(array, dtype, device):
     """A tensor with memory of its own."""
-    return torch.from_numpy(np.array(array)).to(dtype)
+    if is_on_device(array):
+        return torch.from_dlpack(array).to(dtype, copy=True)
+    return torch.from_numpy(np.array(array)).to(dtype).to(device)
 
 
 def is_traced():

@@ -29,7 +29,7 @@ def _value(parts, layer):
     else:
         value, transport, complaints = layer.value(arrays[:3], arrays[3:])
     warn_user(complaints)
-    return tensor_of(value, _dtype(parts)), transport
+    return tensor_of(value, _dtype(parts), parts[1].device), transport
 
 
 @eagerly
@@ -45,7 +45,7 @@ def _vjp(value_bar, parts, layer, transport=None, wanted=(True, True)):
         bars = layer.vjp(a, b, value_bar.item(), transport, wanted=wanted)
     bars = [*(bars[0] or 3 * [None]), *(bars[1] or 3 * [None])]
     return tuple(
-        part.new_empty((*sets, 0)) if bar is None else torch.from_numpy(bar).to(part.dtype)
+        part.new_empty((*sets, 0)) if bar is None else torch.from_numpy(bar).to(part)
         for bar, part in zip(bars, parts, strict=True)
     )
 
@@ -66,8 +66,8 @@ def _jvp(tensors, layer, transport=None):
             _slope([None if part is None else part[s] for part in arrays], layer)
             for s in range(len(tensors[1]))
         ]
-        return tensor_of(slopes, _dtype(tensors))
-    return tensor_of(_slope(arrays, layer, transport), _dtype(tensors))
+        return tensor_of(slopes, _dtype(tensors), tensors[1].device)
+    return tensor_of(_slope(arrays, layer, transport), _dtype(tensors), tensors[1].device)
 
 
 def _slope(arrays, layer, transport=None):

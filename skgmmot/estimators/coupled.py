@@ -259,7 +259,8 @@ class CoupledGMMFitter(
             float32 and float64 are kept, anything else becomes float64. What is large and not in
             memory is read in chunks, as by `DifferentiableGaussianMixture.fit`: those that have
             rows of both domains twice for each sweep. `fit_pair` reads two files once. Of a dask
-            array labels and weights may be dask arrays too.
+            array labels and weights may be dask arrays too; of an array on a CUDA device, which
+            stays there, they have to be on that device, and answers are.
         y : array-like of shape (n_samples,), default=None
             The domain of each row, if ``sample_domain`` is not given.
         sample_domain : array-like of shape (n_samples,), default=None
@@ -305,7 +306,7 @@ class CoupledGMMFitter(
         X_source : array-like of shape (n_source, n_features)
         X_target : array-like of shape (n_target, n_features)
             One may be in memory and the other one be read in chunks, as by
-            `DifferentiableGaussianMixture.fit`.
+            `DifferentiableGaussianMixture.fit`; or both are on a CUDA device.
         sample_weight_source : array-like of shape (n_source,), default=None
         sample_weight_target : array-like of shape (n_target,), default=None
 
@@ -319,13 +320,12 @@ class CoupledGMMFitter(
         ValueError
             As for `fit`, or if the arrays have different numbers of features.
         """
-        arrays = {"X_source": X_source, "X_target": X_target}
         weights = {
             "sample_weight_source": sample_weight_source,
             "sample_weight_target": sample_weight_target,
         }
         with keeping_last_fit(self):
-            warn_of(self._fit_arrays(arrays, weights))
+            warn_of(self._fit_arrays(X_source, X_target, weights))
         return self
 
     def fit_transform(

@@ -11,6 +11,8 @@ from ..coupling.objective import mixtures_of
 from ..coupling.optimum_gradients import data_cotangents
 from ..parameters import CotangentLike, FloatArray
 from ..samples.chunks import RecordedCotangent
+from ..samples.device_arrays import module_of, taken
+from .device_input import beside, where_X_is
 from .input_rows import in_parts
 from .state import warn_of
 
@@ -98,14 +100,27 @@ class DifferentiableCoupledFit:
                 f"covariance_type was changed to {self.covariance_type!r} after a fit with "
                 f"{fitted_type!r}. Fit again, with warm_start=False, or set it back."
             )
-        arrays = {"X_source": in_parts(X_source), "X_target": in_parts(X_target)}
         weights = {
             "sample_weight_source": sample_weight_source,
             "sample_weight_target": sample_weight_target,
         }
+        cotangents = cotangent_source, cotangent_target
         outs = {"out_source": out_source, "out_target": out_target}
+        gradients, complaints = self._gradients(
+            X_source, X_target, cotangents, mode, weights, tol, outs
+        )
+        warn_of(complaints)
+        return gradients
+
+    @where_X_is
+    def _gradients(self, X_source, X_target, cotangents, mode, weights, tol, outs):
+        """The two gradients, and what there is to warn of."""
+        arrays = {"X_source": in_parts(X_source), "X_target": in_parts(X_target)}
         for (name, out), (name_of_rows, X) in zip(outs.items(), arrays.items(), strict=True):
-            if out is not None and tuple(np.shape(out)) != tuple(np.shape(X)):
+            if out is None:
+                continue
+            beside(out, name, X, of=name_of_rows)
+            if tuple(np.shape(out)) != tuple(np.shape(X)):
                 raise ValueError(
                     f"{name} must have the shape of {name_of_rows}, {np.shape(X)}; got "
                     f"{np.shape(out)}."
@@ -117,11 +132,10 @@ class DifferentiableCoupledFit:
         nothing = None, None, None
         cotangents = tuple(
             as_cotangent(nothing if cotangent is None else cotangent, theta)
-            for cotangent, theta in zip((cotangent_source, cotangent_target), pair, strict=True)
+            for cotangent, theta in zip(cotangents, pair, strict=True)
         )
         found, _, complaints = data_cotangents(problem, self._state, cotangents, mode=mode, tol=tol)
-        warn_of(complaints)
-        return tuple(map(_gradient, found, clouds, outs.values()))
+        return tuple(map(_gradient, found, clouds, outs.values())), complaints
 
 
 def _gradient(data_bar, cloud, out):
@@ -132,13 +146,13 @@ def _gradient(data_bar, cloud, out):
     rows = _with_zeros(data_bar.X, cloud).astype(dtype, copy=False)
     if out is None:
         return rows
-    out[:] = rows
+    taken(out)[:] = rows
     return out
 
 
 def _with_zeros(rows, cloud):
     if len(rows) == len(cloud.X):
         return rows
-    out = np.zeros((len(cloud.X), rows.shape[1]))
+    out = module_of(rows).zeros((len(cloud.X), rows.shape[1]))
     out[cloud.weight > 0] = rows
     return out

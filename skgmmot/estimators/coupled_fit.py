@@ -176,7 +176,7 @@ class CoupledFit:
         With a last state, which is for fits without coupling, EM goes on from there.
         """
         coupled = problem.transport_weight > 0
-        is_read = coupled and not all(cloud.samples.in_memory for cloud in clouds)
+        is_read = coupled and any(cloud.is_read for cloud in clouds)
         if is_read and self.init_size is None:
             raise ValueError(
                 "init_size=None fits the starts to all rows at once, but some are read in chunks. "

@@ -13,6 +13,8 @@ from ..em.densities import completed_log_density, log_density
 from ..parameters import FloatArray
 from ..results.transport_result import transport_between
 from ..samples.dask_chunks import DaskRows
+from ..samples.device_arrays import module_of
+from .device_input import where_X_is
 from .domains import part_of, rows_of_source, two_domains
 from .input_rows import answers_by_domain, checked_rows, row_counts, row_weights
 from .state import warn_of
@@ -36,6 +38,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
             return X, np.bool_(unlabelled_are_source)
         return X, rows_of_source(sample_domain, X, self.domains_, name)
 
+    @where_X_is
     def _by_domain(self, X, sample_domain, question, shape=(), dtype=None):
         """``question(rows, mixture=…)`` of each domain's rows, in the order of ``X``.
 
@@ -101,10 +104,12 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         warn_of(complaints)
         return self._moved(X, sample_domain, back)
 
+    @where_X_is
     def _moved(self, X, sample_domain, transport):
         X, is_source = self._checked(X, sample_domain, unlabelled_are_source=self._fitted_as_pair)
         return answers_by_domain(X, is_source, (transport.map, _same), X.shape[1:], X.dtype)
 
+    @where_X_is
     def mass_factors(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> FloatArray:
         """By which factor the mass of each sample changes on its way to the target.
 
@@ -207,6 +212,7 @@ class CoupledDensity(OneToOneFeatureMixin, TransformerMixin):
         likelihoods = self._log_likelihoods(X, y, sample_domain, sample_weight)
         return float(np.mean([mean for mean, *_ in likelihoods]))
 
+    @where_X_is
     def _log_likelihoods(self, X, y, sample_domain, sample_weight, density=log_density):
         """Mean log-likelihood and sum of weights of each domain that is there."""
         if sample_domain is None:
@@ -358,7 +364,11 @@ def _log_densities(X, mixture):
 
 def _responsibilities(X, mixture, width):
     proba = mixture.predict_proba(X)
-    return np.pad(proba, ((0, 0), (0, width - proba.shape[1])))
+    if proba.shape[1] == width:
+        return proba
+    module = module_of(proba)
+    rest = module.zeros((len(proba), width - proba.shape[1]), proba.dtype)
+    return module.concatenate([proba, rest], axis=1)
 
 
 def _same(X):
@@ -366,4 +376,4 @@ def _same(X):
 
 
 def _ones(X):
-    return np.ones(len(X))
+    return module_of(X).ones(len(X))

@@ -7,13 +7,13 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 
-from ..checks import checked_weights
 from ..coupling.objective import starting_state
 from ..coupling.sweeps import maximize
 from ..families.covariances import CollapsedComponentError
 from ..samples import samples_of
+from ..samples.device_arrays import module_of
 from .em_options import em_map_of, fit_by_em
-from .input_rows import stacked
+from .input_rows import is_one_array, row_weights, stacked
 from .mixture import DifferentiableGaussianMixture
 
 # The labels of source and target after `fit_pair`: skada's.
@@ -28,12 +28,12 @@ _EM_RESIDUAL, _EM_STEPS = 1e-3, 100
 
 
 class Cloud:
-    """The rows of a domain, in memory or in chunks.
+    """The rows of a domain: an array, or in chunks.
 
     Parameters
     ----------
-    X : C-contiguous ndarray of shape (n_samples, n_features), float32 or float64; or ChunkedRows
-    weight : ndarray of shape (n_samples,), float64, not all zero; or None
+    X : C-contiguous array of shape (n_samples, n_features), float32 or float64; or ChunkedRows
+    weight : array of shape (n_samples,), float64, not all zero; or None
     n_threads : int, default=1
     n_rows : int, default=None
         Of the domain, where X has rows of the other one too, with weight zero. None: all.
@@ -48,18 +48,23 @@ class Cloud:
         """`Samples` of the rows that have weight. Of chunks the first look is made only once."""
         return samples_of(self.X, self.weight, self.n_threads)
 
+    @property
+    def is_read(self):
+        """Whether it is in chunks."""
+        return not is_one_array(self.X)
+
 
 def thinned(cloud, size, random_state):
-    """At most ``size`` random rows of those of a cloud that have weight, in memory."""
+    """At most ``size`` random rows of those of a cloud that have weight: an array."""
     samples = cloud.samples
-    if samples.shape[0] <= size and samples.in_memory:
+    if samples.shape[0] <= size and not cloud.is_read:
         return cloud
     rows = slice(None)
     if samples.shape[0] > size:
         rows = sample_without_replacement(samples.shape[0], size, random_state=random_state)
         rows.sort()
-    X, weight = samples.subset(rows).rows()
-    return Cloud(X, None if weight is None else checked_weights(weight, X), cloud.n_threads)
+    X, weight = (samples.subset(rows) if cloud.is_read else samples.picked(rows)).rows()
+    return Cloud(X, row_weights(weight, X)[0], cloud.n_threads)
 
 
 def seeds_of(random_state, n_init):
@@ -126,15 +131,17 @@ def pooled(clouds):
     """One cloud of the rows of both."""
     weight = None
     if any(cloud.weight is not None for cloud in clouds):
-        parts = (np.ones(len(c.X)) if c.weight is None else c.weight for c in clouds)
-        weight = np.concatenate(list(parts))
+        module = module_of(clouds[0].X)
+        parts = (module.ones(len(c.X)) if c.weight is None else c.weight for c in clouds)
+        weight = module.concatenate(list(parts))
     return Cloud(stacked([cloud.X for cloud in clouds]), weight, clouds[0].n_threads)
 
 
 def rows_of(clouds):
     """All rows of a pair of clouds, their domains and their weights."""
-    both = pooled(clouds)
-    return both.X, np.repeat(PAIR_DOMAINS, [len(cloud.X) for cloud in clouds]), both.weight
+    both, module = pooled(clouds), module_of(clouds[0].X)
+    domains = module.asarray(PAIR_DOMAINS).repeat([len(cloud.X) for cloud in clouds])
+    return both.X, domains, both.weight
 
 
 def best_of(problem, pairs, sweeping, stopping):

@@ -4,7 +4,6 @@ They stay where they are. What belongs to rows on a device, such as their weight
 too: nothing of the size of the data is copied to a device, or from it, unless the user does so.
 """
 
-from contextlib import contextmanager
 from functools import wraps
 from numbers import Real
 
@@ -12,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ..samples.chunks import refuse_nonfinite
-from ..samples.device_arrays import cupy, is_on_device, module_of, taken
+from ..samples.device_arrays import device_floats, device_of, is_on_device, module_of, taken
 from .dask_input import exponent_of_weights
 
 
@@ -35,34 +34,30 @@ def beside(values, name, X, *, of="X"):
 def device_rows(estimator, X, *, reset, ensure_min_samples):
     """The rows of an array of CuPy, C-contiguous floats, by the checks of scikit-learn."""
     name = type(estimator).__name__
+    X = device_matrix(X, ensure_min_samples=ensure_min_samples, by=f" by {name}")
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    return X
+
+
+def device_matrix(X, name="X", *, ensure_min_samples=1, by="", copy=False):
+    """A finite matrix with rows, C-contiguous floats, of an array of CuPy."""
     if X.ndim != 2:
         raise ValueError(
-            f"Expected 2D array, got {X.ndim}D array instead. Pass X with a row for each sample: "
-            "X[:, None] if it has a single feature."
+            f"Expected 2D array, got {X.ndim}D array instead. Pass {name} with a row for each "
+            f"sample: {name}[:, None] if it has a single feature."
         )
     if X.shape[0] < ensure_min_samples:
         raise ValueError(
             f"Found array with {X.shape[0]} sample(s) (shape={X.shape}) while a minimum of "
-            f"{ensure_min_samples} is required by {name}."
+            f"{ensure_min_samples} is required{by}."
         )
     if X.shape[1] < 1:
         raise ValueError(
-            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required by "
-            f"{name}."
+            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required{by}."
         )
-    X = device_floats(X, "X")
-    validate_data(estimator, X, reset=reset, skip_check_array=True)
-    refuse_nonfinite(X, 0)
-    return X
-
-
-def device_floats(values, name, dtype=None):
-    """An array of CuPy, C-contiguous, of a dtype; None: of its own, or float64 if that is none."""
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must hold real numbers; its dtype is {values.dtype}.")
-    if dtype is None:
-        dtype = np.float32 if values.dtype == np.float32 else np.float64
-    return module_of(values).ascontiguousarray(values, dtype=dtype)
+    floats = device_floats(X, name)
+    refuse_nonfinite(floats, 0, name)
+    return floats.copy() if copy and floats is X else floats
 
 
 def device_weights(sample_weight, X):
@@ -98,21 +93,3 @@ def where_X_is(method):
             return method(self, X, *args, **kwargs)
 
     return run
-
-
-@contextmanager
-def device_of(X):
-    """The CUDA device of an array of CuPy as the current one; for all else nothing."""
-    if not is_on_device(X):
-        yield
-        return
-    try:
-        with X.device:
-            yield
-    except cupy().cuda.memory.OutOfMemoryError as error:
-        raise MemoryError(
-            f"CUDA device {X.device.id} has not enough memory beside X, which takes "
-            f"{X.nbytes / 2**20:.3g} MiB: {error} Pass float32, fewer rows at a time where a "
-            "method answers for each of them, or chunks that stay on the host: "
-            "ChunkedRows(cupy.asnumpy(X)), which the CPU computes."
-        ) from error

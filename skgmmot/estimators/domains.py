@@ -4,7 +4,10 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ..samples.dask_chunks import DaskRows
+from ..samples.device_arrays import is_on_device, module_of, on_host, taken
 from .dask_input import dask_labels, is_dask
+from .device_input import beside
+from .input_rows import is_one_array
 
 _CURE = (
     "Pass sample_domain (or y) with one label for each row: a label that is not negative for the "
@@ -51,7 +54,8 @@ def rows_of_source(sample_domain, X, domains, name="sample_domain"):
     A bool for each, or one for all.
     """
     labels = sample_domain if np.isscalar(sample_domain) else _checked(sample_domain, X, name)
-    found = _distinct(labels, name) if is_dask(labels) else np.asarray(labels)
+    is_elsewhere = is_dask(labels) or is_on_device(labels)
+    found = _distinct(labels, name) if is_elsewhere else np.asarray(labels)
     is_known = (found == domains[0]) | (found == domains[1])
     if not is_known.all():
         unknown = np.unique(found[~is_known])[0:1].tolist()[0]
@@ -69,13 +73,20 @@ def part_of(X, weight, rows):
     """
     if not rows.ndim:  # all of them
         return X, weight
-    if isinstance(X, np.ndarray):
+    if is_one_array(X):
         return X[rows], None if weight is None else weight[rows]
     part = rows.astype(np.float64) if weight is None else np.where(rows, weight, 0.0)
     return X, X.aligned(part) if isinstance(X, DaskRows) else part
 
 
 def _checked(labels, X, name):
+    labels = beside(labels, name, taken(X))
+    if is_on_device(labels):
+        if labels.ndim != 1:
+            raise ValueError(f"{name} must have shape (n_samples,); got {labels.shape}.")
+        check_consistent_length(X, labels)
+        _refuse_nonfinite(labels, name)
+        return labels
     if is_dask(labels) and isinstance(X, DaskRows):
         return dask_labels(labels, X, name)
     labels = column_or_1d(labels)
@@ -86,11 +97,11 @@ def _checked(labels, X, name):
 
 def _distinct(labels, name):
     """Those that differ, in sorted order."""
-    found = np.unique(labels)
-    if is_dask(found):
-        found = found.compute()
+    if is_dask(labels):
+        found = np.unique(labels).compute()
         _refuse_nonfinite(found, name)
-    return found
+        return found
+    return on_host(module_of(labels).unique(labels))
 
 
 def _refuse_nonfinite(labels, name):

@@ -14,10 +14,10 @@ from ..numerics.threads import effective_n_threads
 from ..samples import chunks_of
 from ..samples.chunks import refuse_nonfinite
 from ..samples.dask_chunks import DaskRows
-from ..samples.device_arrays import is_on_device, taken
+from ..samples.device_arrays import is_on_device, module_of, taken
 from ..samples.rows import ChunkedRows, in_chunks
 from .dask_input import dask_aligned, dask_rows, dask_stacked, dask_weights, is_dask
-from .device_input import beside, device_rows, device_weights
+from .device_input import beside, device_aligned, device_rows, device_weights
 
 
 def checked_rows(estimator, X, *, reset=False, ensure_min_samples=1, or_chunks=False):
@@ -81,6 +81,8 @@ def row_counts(sample_weight, X):
     """Weights that count, in the unit in which they are given."""
     if isinstance(X, DaskRows):
         return dask_aligned(sample_weight, X, X.shape[:1], "sample_weight")
+    if is_on_device(X):
+        return device_aligned(sample_weight, X, X.shape[:1], "sample_weight")
     return as_real(sample_weight, "sample_weight")
 
 
@@ -93,8 +95,8 @@ def stacked(parts):
     """Rows of several arrays, one after the other: an array, `ChunkedRows` or a dask array."""
     if any(isinstance(X, DaskRows) for X in parts):
         return dask_stacked(parts)
-    if all(isinstance(X, np.ndarray) for X in parts):
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if all(is_one_array(X) for X in parts):
+        return parts[0] if len(parts) == 1 else module_of(parts[0]).concatenate(parts)
     return parts[0] if len(parts) == 1 else ChunkedRows(parts)
 
 
@@ -125,7 +127,7 @@ def answers_by_domain(X, is_source, questions, shape, dtype):
     ``is_source`` has a bool for each row, or one for all.
     """
     ask = partial(_each_domain, questions=questions, shape=shape, dtype=dtype)
-    if isinstance(X, np.ndarray) or not is_source.ndim:
+    if is_one_array(X) or not is_source.ndim:
         return answers_of(X, partial(ask, is_source), shape, dtype)
     chunks = chunks_of(X, is_source.astype(np.float64))  # in the place of weights
     return chunks.gathered(partial(_answers_by_domain, ask), [shape], dtype)[0]
@@ -144,8 +146,9 @@ def _answers(question, chunk):
 
 
 def _each_domain(is_source, X, *, questions, shape, dtype):
-    out = np.zeros((len(X), *shape), dtype)
-    is_source = np.broadcast_to(is_source, len(X))
+    module = module_of(X)
+    out = module.zeros((len(X), *shape), dtype)
+    is_source = module.broadcast_to(module.asarray(is_source), len(X))
     for question, rows in zip(questions, (is_source, ~is_source), strict=True):
         if rows.any():
             out[rows] = question(X[rows])

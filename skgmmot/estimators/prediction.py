@@ -13,6 +13,7 @@ from ..em.densities import labels, log_density, responsibilities
 from ..em.em_map import EMMap
 from ..families import FAMILIES
 from ..parameters import CovarianceType, FloatArray, MixtureLike, MixtureParameters
+from ..samples.device_arrays import refuse_on_device
 from ..transport.bures import square_root_factors
 from .criteria import InformationCriteria, weighted_sums
 from .device_input import where_X_is
@@ -66,6 +67,8 @@ class MixtureDensity(InformationCriteria):
         >>> mixture.predict([[1.0], [3.0]])
         array([0, 1])
         """
+        for part in (weights, means, covariances):
+            refuse_on_device(part, "from_parameters: a mixture")
         means = np.asarray(means)
         dtype = np.float32 if means.dtype == np.float32 else np.float64
         given = MixtureParameters(

@@ -10,7 +10,6 @@ the largest of this over v: never below the semi-relaxed one, which has v = 0, a
 columns of that are w already, as they are at the w that makes it least. `em.e_steps` finds v.
 """
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import refuse_overflow
@@ -18,6 +17,7 @@ from ..em.e_steps import BALANCED, TOLERANCE
 from ..estimators.state import warn_of
 from ..parameters import FloatArray, MixtureLike
 from ..reprs import count, html_repr, short_repr
+from ..samples.device_arrays import device_of, module_of
 from .semirelaxed import problem_of
 
 
@@ -30,7 +30,8 @@ class BalancedTransport:
         ⟨P, C⟩ + ε KL(P | a ⊗ w) at the optimal plan, with the costs C_ik = -log g_k(x_i).
     epsilon : float
     row_sums : ndarray of shape (n_samples,)
-        a, the sample weights divided by their sum.
+        a, the sample weights divided by their sum. Where X is an array of CuPy, so are these and
+        the plan.
     column_sums : ndarray of shape (n_components,)
         w, the weights of the mixture.
     potentials : ndarray of shape (n_components,)
@@ -58,11 +59,12 @@ class BalancedTransport:
     marginal_error: float
 
     def __init__(self, em_map, theta):
-        step = em_map.step(theta)
-        _, weight = em_map.samples.rows()
-        weight = np.ones(em_map.samples.shape[0]) if weight is None else weight
+        X, weight = em_map.samples.rows()
+        with device_of(X):
+            step = em_map.step(theta)
+            weight = module_of(X).ones(len(X)) if weight is None else weight
+            self.row_sums, self.column_sums = weight / weight.sum(), theta.weights
         self.value, self.epsilon = -step.lower_bound, em_map.temperature
-        self.row_sums, self.column_sums = weight / weight.sum(), theta.weights
         potentials = self.epsilon * step.balance.potentials
         self.potentials = potentials - theta.weights @ potentials
         self.marginal_error = float(step.balance.error)
@@ -81,7 +83,8 @@ class BalancedTransport:
     @property
     def plan(self) -> FloatArray:
         """The optimal plan P."""
-        return self.row_sums[:, None] * self._samples.responsibilities(self._logits)
+        with device_of(self.row_sums):
+            return self.row_sums[:, None] * self._samples.responsibilities(self._logits)
 
 
 def balanced_transport(
@@ -101,6 +104,7 @@ def balanced_transport(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
+        It may be on a CUDA device, where it stays.
     mixture : fitted estimator, MixtureParameters or tuple (weights, means, covariances)
         Its covariances positive definite.
     epsilon : float, default=1.0

@@ -1,6 +1,11 @@
-"""Moves of first-order descent: rows of an array go against their gradient, in place."""
+"""Moves of first-order descent: rows of an array go against their gradient, in place.
+
+Arrays on a device move there; `rows`, if not a slice, and the gradient have to be there as well.
+"""
 
 import numpy as np
+
+from ..samples.device_arrays import module_of
 
 # Decay of Adam's two averages (Kingma and Ba 2015).
 DECAY, DECAY_OF_SQUARES = 0.9, 0.999
@@ -23,18 +28,19 @@ def adam(X, rate, n_steps, *, floor, whole=True):
     descent, and rounding is not scaled up to whole steps. Unless ``whole``, a row that is not
     among those of a move rests, and so do its averages.
     """
-    mean, square = np.zeros_like(X), np.zeros_like(X)
+    module = module_of(X)
+    mean, square = module.zeros_like(X), module.zeros_like(X)
     # How often each row has moved: one number for all, unless there are batches.
-    moves = np.zeros((1 if whole else len(X), *(1,) * (X.ndim - 1)), dtype=np.intp)
+    moves = module.zeros((1 if whole else len(X), *(1,) * (X.ndim - 1)), dtype=np.int64)
     t = np.arange(1, n_steps + 1)
     bias = np.sqrt(1 - DECAY_OF_SQUARES**t)
-    rates = (rate * bias / (1 - DECAY**t)).astype(X.dtype)
-    floors = (floor * bias).astype(X.dtype)
+    rates = module.asarray((rate * bias / (1 - DECAY**t)).astype(X.dtype))
+    floors = module.asarray((floor * bias).astype(X.dtype))
 
     def descend(rows, gradient):
         mean[rows] += (1 - DECAY) * (gradient - mean[rows])
         square[rows] += (1 - DECAY_OF_SQUARES) * (gradient**2 - square[rows])
-        step = mean[rows] / (np.sqrt(square[rows]) + floors[moves[rows]])
+        step = mean[rows] / (module.sqrt(square[rows]) + floors[moves[rows]])
         step *= rates[moves[rows]]
         X[rows] -= step
         moves[rows] += 1

@@ -21,6 +21,7 @@ from ..em.sets_map import SetsMap
 from ..numerics.threads import effective_n_threads
 from ..parameters import CovarianceType, InitParams, MixtureParameters, RandomState
 from ..samples import samples_of
+from ..samples.device_arrays import refuse_on_device
 from ..samples.sets import SampleSets
 from .mixture_fits import MixtureFits, warn_of_sets
 from .validation import as_rows, validated
@@ -197,6 +198,7 @@ def fits_of(
 
 def sets_of(X, offsets=None):
     """All rows in one array, the bounds of the sets, and the shape of values of rows."""
+    refuse_on_device(X, "X")
     if offsets is not None:
         rows = as_rows(X, order="C")
         cuts = np.asarray(offsets)

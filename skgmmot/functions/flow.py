@@ -31,6 +31,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from ..checks import RANDOM_STATE, Interval, checked_regularization
+from ..estimators.device_input import beside
 from ..estimators.input_rows import in_parts
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..estimators.state import warn_of
@@ -45,6 +46,7 @@ from ..parameters import (
 )
 from ..reprs import count, html_repr, short_repr
 from ..samples.dask_chunks import DaskRows
+from ..samples.device_arrays import device_of, index_for, is_on_device, module_of
 from ..samples.rows import ChunkedRows
 from .descents import adam, gradient_descent
 from .flow_fits import FlowFits
@@ -59,7 +61,8 @@ class MixtureFlow:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_features)
-        The moved points.
+        The moved points. Where those of the start are on a CUDA device, these and ``positions``
+        are arrays of CuPy.
     mixture : DifferentiableGaussianMixture
         The mixture fitted to them, with the parameters of the estimator given.
     losses : ndarray of shape (n_steps + 1,)
@@ -142,7 +145,8 @@ def mixture_flow(
     ----------
     X : array-like of shape (n_samples, n_features)
         The points at the start; float32 and float64 are kept, anything else becomes float64.
-        They are copied to memory, in which they move; `ChunkedRows` are refused.
+        They are copied to memory, in which they move; `ChunkedRows` are refused. Points on a CUDA
+        device are copied there, and move there.
     target : mixture or list of mixtures, default=None
         Where to: a fitted estimator (of this package or of scikit-learn), a `MixtureParameters`,
         a tuple ``(weights, means, covariances)``, or what else `mixture_transport` takes. A list
@@ -150,7 +154,7 @@ def mixture_flow(
     target_samples : array-like of shape (n_target_samples, n_features), default=None
         Where to, in the place of ``target``: to the mixture of these samples, which a clone of
         ``estimator`` fits. What is large and not in memory is read in chunks, as by
-        `DifferentiableGaussianMixture.fit`.
+        `DifferentiableGaussianMixture.fit`. An array has to be where ``X`` is.
     estimator : DifferentiableGaussianMixture, default=None
         How to fit the points; a clone is fitted, the estimator itself is not changed. None: as
         many components as the target has (the largest number, if there are several), full
@@ -196,8 +200,8 @@ def mixture_flow(
         each step starts from the initialization of the estimator.
     callback : callable, default=None
         Called before each move as ``callback(step, X, mixture, loss)``, with the points (a
-        read-only view: copy what you keep) and the mixture fitted to them or to a batch of them.
-        The flow stops there if it returns True.
+        view, read-only on the host: copy what you keep) and the mixture fitted to them or to a
+        batch of them. The flow stops there if it returns True.
     keep_path : bool, default=False
         Whether the result has all positions of the points and all mixtures on the way, for
         `skgmmot.plotting.FlowDisplay` and `skgmmot.plotting.SimplexDisplay`.
@@ -247,7 +251,7 @@ def mixture_flow(
     >>> bool(flow.losses[-1] < 1e-3 * flow.losses[0])
     True
     """
-    X = as_rows(X, copy=True, ensure_min_samples=2)
+    X = as_rows(X, copy=True, ensure_min_samples=2, or_device=True)
     reg, reg_m = checked_regularization(reg, reg_m)
     rng = check_random_state(random_state)
     follows = warm_start and mode == "one_step"
@@ -271,49 +275,49 @@ def mixture_flow(
     fits = FlowFits(own, X.dtype, follows)
     batch_size = size_of_batch(batch_fraction, len(X), "batch_fraction")
     shown = X.view()
-    shown.flags.writeable = False
+    if not is_on_device(X):
+        shown.flags.writeable = False
     losses, descend = [], None
     positions: list[FloatArray] = []
     path: list[MixtureParameters] = []
     try:
-        targets.start(warm_start)
-        if warm_start:
-            fits.fit(X)
-            fits.start_from_the_last()
-        for step in range(n_steps):
-            rows = batch_of(len(X), batch_size, rng)
-            with _blamed_on_the_flow(step):
-                fits.fit(X[rows])
-                targets.draw(rng)
-                loss, cotangent, complaints = loss_of(fits.theta, targets, reg, reg_m)
-                mixture = None if callback is None else fits.mixture()
+        with device_of(X):
+            targets.start(warm_start)
+            if warm_start:
+                fits.fit(X)
+                fits.start_from_the_last()
+            for step in range(n_steps):
+                rows = index_for(X, batch_of(len(X), batch_size, rng))
+                with _blamed_on_the_flow(step):
+                    fits.fit(X[rows])
+                    targets.draw(rng)
+                    loss, cotangent, complaints = loss_of(fits.theta, targets, reg, reg_m)
+                    mixture = None if callback is None else fits.mixture()
+                fits.told += complaints
+                if callback is not None and callback(step, shown, mixture, loss):
+                    break
+                losses.append(loss)
+                if keep_path:
+                    positions.append(X.copy())
+                    path.append(fits.theta)
+                gradient = fits.pulled_back(cotangent, mode)
+                gradient *= batch_size
+                if descend is None:
+                    rate = learning_rate or _default_rate(optimizer, loss)
+                    descend = _descent(optimizer, X, rate, n_steps, batch_size == len(X))
+                descend(rows, gradient)
+            with _blamed_on_the_flow(len(losses)):
+                fits.fit(X)
+                targets.take_all()
+                loss, _, complaints = loss_of(fits.theta, targets, reg, reg_m)
+                mixture = fits.mixture()
             fits.told += complaints
-            if callback is not None and callback(step, shown, mixture, loss):
-                break
             losses.append(loss)
-            if keep_path:
-                positions.append(X.copy())
-                path.append(fits.theta)
-            gradient = fits.pulled_back(cotangent, mode)
-            gradient *= batch_size
-            if descend is None:
-                rate = learning_rate or _default_rate(optimizer, loss)
-                descend = _descent(optimizer, X, rate, n_steps, batch_size == len(X))
-            descend(rows, gradient)
-        with _blamed_on_the_flow(len(losses)):
-            fits.fit(X)
-            targets.take_all()
-            loss, _, complaints = loss_of(fits.theta, targets, reg, reg_m)
-            mixture = fits.mixture()
-        fits.told += complaints
-        losses.append(loss)
+            kept = (module_of(X).stack([*positions, X]), [*path, fits.theta]) if keep_path else ()
     finally:  # of what led to an error as well
         told = fits.complaints() | targets.complaints()
         warn_of(told, stacklevel=4)  # above validate_params
     mixture.set_params(warm_start=estimator.warm_start, max_iter=estimator.max_iter)
-    if not keep_path:
-        return MixtureFlow(X, mixture, np.array(losses))
-    kept = np.array([*positions, X]), [*path, fits.theta]
     return MixtureFlow(X, mixture, np.array(losses), *kept)
 
 
@@ -321,7 +325,8 @@ def _sampled_target(Y, estimator, X, fraction, follows):
     """The samples that a flow goes to, checked, and who fits them."""
     Y = in_parts(Y)
     if not isinstance(Y, (ChunkedRows, DaskRows)):
-        Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples")
+        Y = as_rows(Y, ensure_min_samples=2, input_name="target_samples", or_device=True)
+        beside(Y, "target_samples", X)
     if Y.shape[1] != X.shape[1]:
         raise ValueError(
             f"target_samples must have the {X.shape[1]} features of X; they have {Y.shape[1]}."

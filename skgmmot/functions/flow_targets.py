@@ -9,6 +9,7 @@ from ..checks import as_parameters, checked_mixtures
 from ..estimators.input_rows import naming
 from ..parameters import MixtureParameters, in_dtype
 from ..results.transport_result import transport_between
+from ..samples import ChunkedSamples
 
 _BLOCK = 2**20
 
@@ -96,8 +97,11 @@ class SampledTarget:
         """From now on the mixture of another batch; of all samples it stays what it is."""
         n_rows = self.samples.shape[0]
         if self.batch_size < n_rows:
-            draw = batch_of if self.samples.in_memory else ordered_batch_of
-            self.fits.fit_samples(self.samples.subset(draw(n_rows, self.batch_size, rng)))
+            if isinstance(self.samples, ChunkedSamples):
+                batch = self.samples.subset(ordered_batch_of(n_rows, self.batch_size, rng))
+            else:
+                batch = self.samples.picked(batch_of(n_rows, self.batch_size, rng))
+            self.fits.fit_samples(batch)
             self.mixtures = [in_dtype(self.fits.theta, np.float64)]
 
     def take_all(self):

@@ -19,6 +19,7 @@ from ..em.path import PathAgain
 from ..estimators.mixture import DifferentiableGaussianMixture
 from ..families import FAMILIES
 from ..parameters import MixtureParameters, in_dtype
+from ..samples.device_arrays import module_of
 
 _OF_ESTIMATOR = inspect.signature(DifferentiableGaussianMixture).parameters
 # An estimator keeps these for a second call, and a layer has no memory.
@@ -229,9 +230,10 @@ class MixtureLayer:
         adjoint, em_map, found, rows = estimator._differentiation(
             X, self.mode, sample_weight, is_checked=True
         )
-        X_dot = np.zeros(X.shape) if X_dot is None else np.asarray(X_dot, np.float64, order="C")
+        module = module_of(X)
+        X_dot = module.zeros(X.shape) if X_dot is None else module.ascontiguousarray(X_dot, float)
         if weight_dot is not None:
-            weight_dot = np.asarray(weight_dot, np.float64, order="C")
+            weight_dot = module.ascontiguousarray(weight_dot, float)
         options = {}
         if initial_dot is not None and self.has_initial_derivative:
             parts = [
@@ -302,7 +304,8 @@ class MixtureLayer:
         """The estimator of a fit, and X as it wants them."""
         if math.isnan(record[0]):
             raise ValueError("record: that of a fit that failed, which has no derivative.")
-        return self._fitted(record, X) if fitted is None else fitted, np.ascontiguousarray(X)
+        X = module_of(X).ascontiguousarray(X)
+        return self._fitted(record, X) if fitted is None else fitted, X
 
     def _fitted(self, record, X):
         """The estimator as the fit of a record has left it, but for steps that it kept."""

@@ -16,6 +16,7 @@ from ..estimators.em_options import given_parts
 from ..families import family_of
 from ..numerics.threads import effective_n_threads
 from ..parameters import MixtureParameters, in_dtype
+from ..samples.device_arrays import is_on_device, module_of
 from ..samples.sets import SampleSets
 from .fit_mixtures import complaints_of_fits, fits_of, starts_of
 from .layer import N_HEADER, LayerCotangent
@@ -105,8 +106,9 @@ def vjp_each(layer, records, X, sample_weight, cotangent, *, wrt_weight=True, fi
         found = _pull_together(layer, records, X, sample_weight, cotangent, wrt_weight)
         if found is not None:
             return found, {}
-    data = np.full(X.shape, np.nan, X.dtype)
-    weight_bar = np.full(X.shape[:2], np.nan, X.dtype) if wrt_weight else None
+    module = module_of(X)
+    data = module.full(X.shape, np.nan, X.dtype)
+    weight_bar = module.full(X.shape[:2], np.nan, X.dtype) if wrt_weight else None
     initial, complaints, errors = None, [], {}
     if layer.has_initial_derivative:
         shapes = layer.shapes(X.shape[2])
@@ -166,10 +168,11 @@ def _of_each(arrays, s):
 
 
 def _is_for_sets(layer, X):
-    """Whether `fit_mixtures` makes of such sets what the layer would."""
+    """Whether `fit_mixtures` makes of such sets what the layer would, and takes them."""
     options = layer.template
     return (
         len(X) > 1
+        and not is_on_device(X)
         and X.shape[1] <= _MOST_ROWS
         and layer.temperatures == [1.0]
         and options.e_step == "softmax"

@@ -14,6 +14,7 @@ from ..em.sets_adjoints import pull_back_sets
 from ..families import family_of
 from ..parameters import FloatArray, GradientMode, MixtureParameters
 from ..reprs import count, html_repr, shape_of, short_repr
+from ..samples.device_arrays import refuse_on_device
 
 _PARTS = "weights", "means", "covariances"
 _MOST_NAMED = 5  # sets, in a warning
@@ -239,6 +240,7 @@ class MixtureFits:
             )
         parts = []
         for name, part, like in zip(_PARTS, cotangent, self._fit.parameters, strict=True):
+            refuse_on_device(part, f"cotangent: the {name}")
             part = np.zeros(like.shape) if part is None else np.array(part, dtype=np.float64)
             if part.shape != like.shape:
                 raise ValueError(

@@ -22,10 +22,12 @@ from ..checks import as_parameters, as_real, checked_weights
 from ..em.densities import log_density, responsibilities
 from ..em.e_steps import SOFTMAX
 from ..em.em_map import EMMap
+from ..estimators.input_rows import row_weights
 from ..families import FULL, family_of
 from ..numerics.threads import effective_n_threads
 from ..parameters import FloatArray, MixtureLike, MixtureParameters
 from ..reprs import count, html_repr, short_repr
+from ..samples.device_arrays import device_of, module_of, on_host
 from ..transport.plans import divergence
 from .validation import as_rows
 
@@ -39,7 +41,8 @@ class SemirelaxedTransport:
         ⟨P, C⟩ + ε KL(P | a ⊗ w) at the optimal plan, with the costs C_ik = -log g_k(x_i).
     epsilon : float
     row_sums : ndarray of shape (n_samples,)
-        a, the sample weights divided by their sum.
+        a, the sample weights divided by their sum. Where X is an array of CuPy, so are these and
+        the plan.
     column_sums : ndarray of shape (n_components,)
         Of the optimal plan: the weights after the next M-step. No plan is stored for them.
     plan : ndarray of shape (n_samples, n_components)
@@ -62,11 +65,12 @@ class SemirelaxedTransport:
     def __init__(self, em_map, theta):
         self.epsilon = em_map.temperature
         X, weight = em_map.samples.rows()
-        weight = np.ones(len(X)) if weight is None else weight
-        self.row_sums = weight / weight.sum()
-        here = self.row_sums > 0  # elsewhere the log density may be infinite
-        values = log_density(em_map, theta)[here]
-        self.value = -self.epsilon * float(self.row_sums[here] @ values)
+        with device_of(X):
+            weight = module_of(X).ones(len(X)) if weight is None else weight
+            self.row_sums = weight / weight.sum()
+            here = self.row_sums > 0  # elsewhere the log density may be infinite
+            values = log_density(em_map, theta)[here]
+            self.value = -self.epsilon * float(self.row_sums[here] @ values)
         self._map, self._theta = em_map, theta
 
     __repr__ = short_repr
@@ -82,15 +86,19 @@ class SemirelaxedTransport:
     @property
     def plan(self) -> FloatArray:
         """The optimal plan P, row sums times responsibilities."""
-        return self.row_sums[:, None] * responsibilities(self._map, self._theta)
+        with device_of(self.row_sums):
+            return self.row_sums[:, None] * responsibilities(self._map, self._theta)
 
     @property
     def column_sums(self) -> FloatArray:
         """The column sums of the optimal plan, of which only blocks are computed at a time."""
-        return sum(
-            self.row_sums[part] @ responsibilities(self._map.of_samples(chunk), self._theta)
-            for part, chunk in self._map.samples.chunks()
-        )
+        with device_of(self.row_sums):
+            return sum(
+                on_host(
+                    self.row_sums[part] @ responsibilities(self._map.of_samples(chunk), self._theta)
+                )
+                for part, chunk in self._map.samples.chunks()
+            )
 
 
 def semirelaxed_transport(
@@ -105,6 +113,7 @@ def semirelaxed_transport(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
+        It may be on a CUDA device, where it stays.
     mixture : fitted estimator, MixtureParameters or tuple (weights, means, covariances)
         Its covariances positive definite.
     epsilon : float, default=1.0
@@ -144,7 +153,7 @@ def semirelaxed_transport(
 
 def problem_of(X, mixture, epsilon, sample_weight, e_step):
     """The checked input, as an EM map and its parameters."""
-    X = as_rows(X, order="C", input_name="X")
+    X = as_rows(X, order="C", input_name="X", or_device=True)
     theta = as_parameters(mixture, "mixture")
     theta = replace(theta, weights=theta.weights / theta.weights.sum())
     if X.shape[1] != theta.n_features:
@@ -153,7 +162,7 @@ def problem_of(X, mixture, epsilon, sample_weight, e_step):
         raise ValueError(f"epsilon must be positive and finite; got {epsilon!r}.")
     em_map = EMMap.on(
         X,
-        None if sample_weight is None else checked_weights(sample_weight, X),
+        row_weights(sample_weight, X)[0],
         covariance_type=theta.covariance_type,
         temperature=epsilon,
         e_step=e_step,

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..parameters import FloatArray, MixtureParameters
 from ..reprs import count, html_repr, short_repr
+from ..samples.device_arrays import refuse_on_device
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,6 +58,7 @@ def as_image(values: Any, name: str) -> FloatArray:
     """An image in [0, 1], float32 or float64; 8-bit integers are divided by 255."""
     if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
         raise ValueError(f"{name} has masked pixels, which patches cannot leave out. Fill them.")
+    refuse_on_device(values, name)
     image = np.asarray(values)
     if image.dtype == np.uint8:
         image = image / 255

@@ -43,7 +43,7 @@ def _cache_folders():
     """Folders for compiled kernels that can be written or at least read, first choice first."""
     here = Path(__file__).parent
     digest = hashlib.sha256(numba.__version__.encode())
-    sources = sorted(here.glob("*.py"))
+    sources = sorted(set(here.glob("*.py")) - {here / "cuda.py"})  # none of which is numba's
     for source in sources:
         digest.update(source.read_bytes())
     name = f"skgmmot-{digest.hexdigest()[:16]}"

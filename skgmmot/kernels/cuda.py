@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 SOURCES = "mixture.cu", "mixture_sums.cu", "mixture_derivatives.cu", "mixture_tiles.cu"
-# As in the source: components and features of which a thread has sums, and flags.
-PART, DIAGONAL, KEEPS = 4, 1, 2
+# As in the source: components and features of which a thread has sums, features that are in shared
+# memory at a time, and flags.
+PART, CHUNK, DIAGONAL, KEEPS = 4, 16, 1, 2
 SHARED = 64 * 1024  # bytes that a block may have on every device since compute capability 7.0
 _SHARED_UNASKED = 48 * 1024
 _NULL = np.intp(0)

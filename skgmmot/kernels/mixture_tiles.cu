@@ -1,7 +1,7 @@
 // What does not depend on components: a first look at the samples, and sums of partial sums; and
-// what stands between products of matrices where a mixture is too large for the fused kernels
-// (`cuda_tiles.py`). Tiles of `count` samples are transposed: a row for each feature, a column for
-// each sample, and a thread for each entry.
+// steps of a pass where a mixture is too large for the fused kernels (`cuda_tiles.py`). Tiles of
+// `count` samples are transposed: a row for each feature or component, a column for each sample.
+// Where nothing else is said a thread makes one entry.
 
 // Of each feature sum_i s_i x_i, a sum that tells other data apart, and the extremes, by block.
 extern "C" __global__ void summary(const REAL *X, const double *weight, long long n_samples, int d,
@@ -101,24 +101,112 @@ extern "C" __global__ void tile_rows_dot(const double *X_dot, int count, const d
     }
 }
 
-// All features of a tile, (p, count).
-extern "C" __global__ void tile_features(const double *rows, const int *pairs, int p, int count,
-                                         double *phi) {
-    place e = entry();
-    if (e >= (place)p * count) return;
-    int f = (int)(e / count), i = (int)(e % count);
-    phi[e] = rows[(place)pairs[2 * f] * count + i] * rows[(place)pairs[2 * f + 1] * count + i];
+// Features of a tile, or their tangents, are made where they are multiplied, and are nowhere in
+// memory: CHUNK of them, or of samples, at a time in shared memory. A thread has PART x PART sums.
+#define CHUNK 16
+
+// One feature of a sample, or its tangent if there are rows_dot.
+static __device__ double tile_feature(const double *rows, const double *rows_dot, int2 pair,
+                                      int count, int i) {
+    place l = (place)pair.x * count + i, r = (place)pair.y * count + i;
+    return rows_dot ? rows_dot[l] * rows[r] + rows[l] * rows_dot[r] : rows[l] * rows[r];
 }
 
-// Tangents of these features.
-extern "C" __global__ void tile_features_dot(const double *rows, const double *rows_dot,
-                                             const int *pairs, int p, int count,
-                                             double *phi_dot) {
-    place e = entry();
-    if (e >= (place)p * count) return;
-    int f = (int)(e / count), i = (int)(e % count);
-    place l = (place)pairs[2 * f] * count + i, r = (place)pairs[2 * f + 1] * count + i;
-    phi_dot[e] = rows_dot[l] * rows[r] + rows[l] * rows_dot[r];
+static __device__ void multiply(const Four &left, const Four &right, double (&sums)[PART][PART]) {
+    double x[PART], y[PART];
+    left.get(x), right.get(y);
+#pragma unroll
+    for (int j = 0; j < PART; j++)
+#pragma unroll
+        for (int i = 0; i < PART; i++) sums[j][i] += x[j] * y[i];
+}
+
+// forms_ki (+)= sum_f table_kf phi_f(x_i), for a table (p, K padded to parts). A block has so many
+// parts of components, and of samples as its other threads are; blocks are numbered by components
+// first.
+extern "C" __global__ void tile_forms(const double *rows, const double *rows_dot, int count,
+                                      const int *pairs, int p, const double *table, int K,
+                                      int n_parts_of_block, int adds, double *forms) {
+    extern __shared__ double shared[];
+    int t = threadIdx.x, T = n_threads(), n_own = n_parts_of_block * PART;
+    int n_samples = T / n_parts_of_block * PART, n_padded = n_parts(K) * PART;
+    int n_groups = (K + n_own - 1) / n_own;
+    int first_k = (int)(blockIdx.x % n_groups) * n_own;
+    int first_i = (int)(blockIdx.x / n_groups) * n_samples;
+    int k = t % n_parts_of_block * PART, i = t / n_parts_of_block * PART;
+    double *phi = shared, *own = shared + CHUNK * n_samples;
+    double sums[PART][PART] = NO_SUMS;
+    for (int start = 0; start < p; start += CHUNK) {
+        for (int e = t; e < CHUNK * n_samples; e += T) {
+            int f = start + e / n_samples, at = first_i + e % n_samples;
+            phi[e] = f < p && at < count
+                         ? tile_feature(rows, rows_dot, ((const int2 *)pairs)[f], count, at)
+                         : 0.0;
+        }
+        for (int e = t; e < CHUNK * n_own; e += T) {
+            int f = start + e / n_own, at = first_k + e % n_own;
+            own[e] = f < p && at < n_padded ? table[(place)f * n_padded + at] : 0.0;
+        }
+        __syncthreads();
+        for (int f = 0; f < CHUNK; f++)
+            multiply(*(const Four *)(own + f * n_own + k), *(const Four *)(phi + f * n_samples + i),
+                     sums);
+        __syncthreads();
+    }
+#pragma unroll
+    for (int j = 0; j < PART; j++)
+#pragma unroll
+        for (int at = 0; at < PART; at++) {
+            if (first_k + k + j >= K || first_i + i + at >= count) continue;
+            double *out = forms + (place)(first_k + k + j) * count + first_i + i + at;
+            *out = adds ? *out + sums[j][at] : sums[j][at];
+        }
+}
+
+// sum_i weights_ki phi_f(x_i) over n_ranges of the samples of a tile, (n_ranges, K, p). A block has
+// so many parts of components, and of features as its other threads are; blocks are numbered by
+// components first, ranges last.
+extern "C" __global__ void tile_sums(const double *rows, const double *rows_dot, int count,
+                                     const int *pairs, int p, const double *weights, int K,
+                                     int n_parts_of_block, int n_ranges, double *partials) {
+    extern __shared__ double shared[];
+    int t = threadIdx.x, T = n_threads(), n_own = n_parts_of_block * PART;
+    int n_features = T / n_parts_of_block * PART;
+    int n_groups = (K + n_own - 1) / n_own, n_strips = (p + n_features - 1) / n_features;
+    int group = blockIdx.x % n_groups, rest = blockIdx.x / n_groups;
+    int first_k = group * n_own, first_f = rest % n_strips * n_features, range = rest / n_strips;
+    int first = (int)((place)count * range / n_ranges);
+    int last = (int)((place)count * (range + 1) / n_ranges);
+    int k = t % n_parts_of_block * PART, f = t / n_parts_of_block * PART;
+    int width = n_features + 2, own_width = n_own + 2;  // spread the banks, in pairs
+    double *phi = shared, *own = shared + CHUNK * width;
+    double sums[PART][PART] = NO_SUMS;
+    for (int start = first; start < last; start += CHUNK) {
+        for (int e = t; e < CHUNK * n_features; e += T) {
+            int i = start + e % CHUNK, at = first_f + e / CHUNK;
+            phi[e % CHUNK * width + e / CHUNK] =
+                i < last && at < p
+                    ? tile_feature(rows, rows_dot, ((const int2 *)pairs)[at], count, i)
+                    : 0.0;
+        }
+        for (int e = t; e < CHUNK * n_own; e += T) {
+            int i = start + e % CHUNK, at = first_k + e / CHUNK;
+            own[e % CHUNK * own_width + e / CHUNK] =
+                i < last && at < K ? weights[(place)at * count + i] : 0.0;
+        }
+        __syncthreads();
+        for (int i = 0; i < CHUNK; i++)
+            multiply(*(const Four *)(own + i * own_width + k), *(const Four *)(phi + i * width + f),
+                     sums);
+        __syncthreads();
+    }
+#pragma unroll
+    for (int j = 0; j < PART; j++)
+#pragma unroll
+        for (int at = 0; at < PART; at++) {
+            if (first_k + k + j >= K || first_f + f + at >= p) continue;
+            partials[((place)range * K + first_k + k + j) * p + first_f + f + at] = sums[j][at];
+        }
 }
 
 // Logits (K, count) become responsibilities; log of the sums of their exponentials.
@@ -146,16 +234,18 @@ extern "C" __global__ void tile_answers(double *logits, int K, int count, const 
                labels);
 }
 
-// X_bar_ia += sum_f C_fi d phi_f / d x_a, the features and other rows of row a standing from
-// starts[a] on; (p, count) and (d + 2, count) to (count, d).
-extern "C" __global__ void tile_pull_back(const double *C, const double *rows, const int *starts,
-                                          const int *features, const int *others, int d, int count,
+// X_bar_ia += sum_f C_fi d phi_f / d x_a for n_own samples of a tile from the first on: (p, n_own)
+// and rows (d + 2, count) to (count, d). The features that row a is a factor of, and their other
+// rows, stand from starts[a] on.
+extern "C" __global__ void tile_pull_back(const double *C, int n_own, int first,
+                                          const double *rows, int count, const int *starts,
+                                          const int *features, const int *others, int d,
                                           double *X_bar) {
     place e = entry();
-    if (e >= (place)d * count) return;
-    int a = (int)(e / count), i = (int)(e % count);
+    if (e >= (place)d * n_own) return;
+    int a = (int)(e / n_own), i = (int)(e % n_own);
     double sum = 0.0;
     for (int j = starts[a]; j < starts[a + 1]; j++)
-        sum += C[(place)features[j] * count + i] * rows[(place)others[j] * count + i];
-    X_bar[(place)i * d + a] += sum;
+        sum += C[(place)features[j] * n_own + i] * rows[(place)others[j] * count + first + i];
+    X_bar[(place)(first + i) * d + a] += sum;
 }

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ..checks import as_parameters
 from ..functions.flow import MixtureFlow
 from ..parameters import FloatArray, MixtureLike, MixtureParameters
+from ..samples.device_arrays import on_host, taken
 from .drawing import (
     axes_of,
     checked_axes,
@@ -114,6 +115,7 @@ class FlowDisplay:
         ----------
         flow : MixtureFlow
             As `skgmmot.mixture_flow` returns it, with ``keep_path=True`` if paths are to be drawn.
+            Points on a CUDA device are copied to the host.
         X : array-like of shape (n_samples, n_features), default=None
             Where the points started, for a flow without its path: straight lines are drawn.
         target : mixture or list of mixtures, default=None
@@ -136,13 +138,14 @@ class FlowDisplay:
             )
         positions = flow.positions
         if positions is None:
-            start = flow.X if X is None else np.asarray(X, dtype=flow.X.dtype)
-            if start.shape != flow.X.shape:
+            end = on_host(flow.X)
+            start = end if X is None else np.asarray(on_host(taken(X)), dtype=end.dtype)
+            if start.shape != end.shape:
                 raise ValueError(
                     f"X must have the shape {flow.X.shape} of the points of the flow; got "
                     f"{start.shape}."
                 )
-            positions = np.array([flow.X] if X is None else [start, flow.X])
+            positions = np.array([end] if X is None else [start, end])
         given = target if isinstance(target, list) else [] if target is None else [target]
         targets = [as_parameters(mixture, "target") for mixture in given]
         for mixture in targets:
@@ -152,7 +155,7 @@ class FlowDisplay:
                     f"{mixture.n_features}."
                 )
         display = cls(
-            positions=positions,
+            positions=on_host(positions),
             losses=np.asarray(flow.losses),
             targets=targets,
             feature_names=feature_names,

@@ -19,6 +19,7 @@ from ..parameters import (
     MixtureParameters,
     final_mixture_and_data,
 )
+from ..samples.device_arrays import on_host, taken
 from .drawing import (
     axes_of,
     checked_names,
@@ -125,7 +126,7 @@ class MixtureDisplay:
             steps transform the data to.
         X : array-like of shape (n_samples, n_features), default=None
             Samples as ``estimator.predict`` takes them, colored by the responsibilities of the
-            components.
+            components. From a CUDA device they are copied to the host, where they are drawn.
         ax : matplotlib Axes, default=None
             None makes a figure.
         **options
@@ -143,6 +144,7 @@ class MixtureDisplay:
             columns = getattr(X, "columns", None)
             if columns is not None and len(columns) == parameters.n_features:
                 names = tuple(map(str, columns))
+            X = on_host(taken(X))
             responsibilities = mixture.predict_proba(X)
             X = np.asarray(X)
         display = cls(
@@ -183,7 +185,7 @@ class MixtureDisplay:
         names = checked_names(feature_names, n_features)
         responsibilities = None
         if X is not None:
-            X = as_rows(X, input_name="X")
+            X = as_rows(on_host(taken(X)), input_name="X")
             if X.shape[1] != n_features:
                 raise ValueError(
                     f"X must have the {n_features} features of the mixture; it has {X.shape[1]}."

@@ -19,14 +19,15 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import as_real, checked_samples
+from ..checks import as_real
 from ..em.densities import log_density, responsibilities
 from ..families import DIAGONAL
 from ..parameters import CovarianceType, FloatArray, MixtureParameters, RandomState, in_dtype
 from ..reprs import count, html_repr, short_repr
+from ..samples.device_arrays import module_of
 from ..transport.gaussian_bridges import covariances_at, gaussian_bridges, means_at, slopes_at
 from ..transport.maps import mean_images, moving_pairs
-from .posteriors import asking
+from .posteriors import asking, given_samples
 from .transport_result import MixtureTransport
 
 
@@ -121,10 +122,11 @@ class MixtureBridge:
             If ``X`` or t cannot be used, or a covariance at time t is singular. With noise that
             can be only at t = 0 and t = 1.
         """
-        X = self._checked(X)
         mixture = self.interpolate(t)
-        density = self._asking(log_density, X.astype(np.float64, copy=False), mixture, t)
-        return (density(slice(None)) if len(X) else np.empty(0)).astype(X.dtype, copy=False)
+        with self._given(X) as rows:
+            density = self._asking(log_density, rows.astype(np.float64, copy=False), mixture, t)
+            found = density(slice(None)) if len(rows) else module_of(rows).empty(0)
+            return found.astype(rows.dtype, copy=False)
 
     def drift(self, X: ArrayLike, t: float) -> FloatArray:
         """The drift u(t, x): the mean rate at which what is at x moves on at time t.
@@ -150,9 +152,10 @@ class MixtureBridge:
             If ``X`` or t cannot be used, or a covariance at time t is singular. With noise that
             can be only at t = 0 and t = 1.
         """
-        X = self._checked(X)
         _refuse_other_times(t)
-        return self._drift(X.astype(np.float64, copy=False), t).astype(X.dtype, copy=False)
+        with self._given(X) as rows:
+            drift = self._drift(rows.astype(np.float64, copy=False), t)
+            return drift.astype(rows.dtype, copy=False)
 
     def sample_paths(
         self,
@@ -172,7 +175,7 @@ class MixtureBridge:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Samples of the source.
+            Samples of the source. On a CUDA device the paths are there as well.
         n_steps : int, default=50
             Number of steps. The error of variances is about in proportion to 1 / n_steps², and at
             the default below one percent where ε is at most five times the smallest standard
@@ -182,7 +185,7 @@ class MixtureBridge:
             Increasing times in [0, 1] at which the paths are wanted. They are added to those of
             the steps, and the paths end at the last. None: all ``n_steps + 1`` of the steps.
         random_state : int, Generator, RandomState or None, default=None
-            Makes the noise reproducible.
+            Makes the noise reproducible, which is drawn on the host.
 
         Returns
         -------
@@ -206,26 +209,28 @@ class MixtureBridge:
         >>> paths.shape, paths.mean(axis=1).round().ravel() + 0.0, paths[-1].std().round().item()
         ((3, 1000, 1), array([ 0.,  5., 10.]), 2.0)
         """
-        X = self._checked(X)
         steps, kept = _steps_and_times(n_steps, times)
         rng = random_state
         if not isinstance(rng, np.random.RandomState):
             rng = np.random.default_rng(random_state)
-        moved = X.astype(np.float64)
-        paths = np.empty((len(kept), *X.shape), dtype=X.dtype)
-        n_kept = 0
-        for t, h in zip(steps, [*np.diff(steps), None], strict=True):
-            if t == kept[n_kept]:
-                paths[n_kept] = moved
-                n_kept += 1
-            if h is not None:
-                self._step(moved, t, h, rng)
-        return paths
+        with self._given(X) as rows:
+            moved = rows.astype(np.float64)
+            paths = module_of(rows).empty((len(kept), *rows.shape), dtype=rows.dtype)
+            n_kept = 0
+            for t, h in zip(steps, [*np.diff(steps), None], strict=True):
+                if t == kept[n_kept]:
+                    paths[n_kept] = moved
+                    n_kept += 1
+                if h is not None:
+                    self._step(moved, t, h, rng)
+            return paths
 
     def _step(self, X, t, h, rng):
         """Move X from time t by a step of length h, in place."""
         drift = self._drift(X, t)
-        X += rng.normal(scale=self.epsilon * np.sqrt(h), size=X.shape) if self.epsilon else 0.0
+        if self.epsilon:
+            noise = rng.normal(scale=self.epsilon * np.sqrt(h), size=X.shape)
+            X += module_of(X).asarray(noise)
         if t + h < 1:  # at the end the target may have no density; that step is the shortest
             drift = (drift + self._drift(X + h * drift, t + h)) / 2
         X += h * drift
@@ -247,8 +252,8 @@ class MixtureBridge:
             cure = "Take epsilon > 0, or regularize the covariances of both mixtures (reg_covar)."
         return asking(question, X, mixture, whose, cure)
 
-    def _checked(self, X: ArrayLike) -> np.ndarray:
-        return checked_samples(X, self.transport.source.n_features)
+    def _given(self, X):
+        return given_samples(X, self.transport.source.n_features)
 
     @cached_property
     def _pairs(self):

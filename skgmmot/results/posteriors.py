@@ -1,9 +1,21 @@
 """What a mixture answers about samples that a transport or a bridge moves."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
+from ..checks import checked_samples
 from ..em.em_map import EMMap
 from ..families.covariances import CollapsedComponentError
+from ..samples.device_arrays import device_of, taken
+
+
+@contextmanager
+def given_samples(X, n_features):
+    """Samples of a user, checked; the device that they are on, if they are, is the current one."""
+    X = taken(X)
+    with device_of(X):
+        yield checked_samples(X, n_features)
 
 
 def asking(

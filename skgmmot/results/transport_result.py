@@ -21,7 +21,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import checked_samples
 from ..em.densities import labels, responsibilities
 from ..families import family_of
 from ..parameters import FloatArray, MixtureParameters, RandomState, in_dtype
@@ -38,7 +37,7 @@ from ..transport.maps import (
     summed_maps,
 )
 from ..transport.plans import BALANCED, extended, mass_gradient, optimal_plan
-from .posteriors import asking
+from .posteriors import asking, given_samples
 
 _SIDES = ("source", "target")
 MAP_METHODS = ("barycentric", "sample", "maximum")
@@ -189,14 +188,14 @@ class MixtureTransport:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Samples of the source.
+            Samples of the source. On a CUDA device they move there, and so in `mass_factors`.
         method : {"barycentric", "sample", "maximum"}, default="barycentric"
             "barycentric": the mean Σ_kl p_kl(x) T_kl(x), a smooth map. "sample": T_kl(x) of a
             pair that is drawn from p_kl(x); samples of the source are moved to samples that
             have about the distribution of the target. "maximum": the map of the component k
             that most likely holds x, which is affine on the region of each component.
         random_state : int, Generator, RandomState or None, default=None
-            Makes the draws of "sample" reproducible.
+            Makes the draws of "sample" reproducible, which are made on the host.
 
         Returns
         -------
@@ -230,17 +229,17 @@ class MixtureTransport:
         if method not in MAP_METHODS:
             raise ValueError(f"method must be one of {MAP_METHODS}; got {method!r}.")
         self._refuse_nothing()
-        X = checked_samples(X, self.source.n_features)
         source, target = self._in_double
         rng = random_state
         if not isinstance(rng, np.random.RandomState):
             rng = np.random.default_rng(random_state)
-        doubles = X.astype(np.float64, copy=False)
         plan = self._moved_mass
         question = labels if method == "maximum" else responsibilities
-        posterior = asking(question, doubles, replace(source, weights=plan.sum(axis=1)))
-        moved = map_samples(doubles, source, target, plan, method, rng, posterior)
-        return moved.astype(X.dtype, copy=False)
+        with given_samples(X, self.source.n_features) as rows:
+            doubles = rows.astype(np.float64, copy=False)
+            posterior = asking(question, doubles, replace(source, weights=plan.sum(axis=1)))
+            moved = map_samples(doubles, source, target, plan, method, rng, posterior)
+            return moved.astype(rows.dtype, copy=False)
 
     def interpolate(self, t: float) -> MixtureParameters:
         """The mixture at time t of the geodesic from the source to the target.
@@ -337,12 +336,11 @@ class MixtureTransport:
         >>> transport.mass_factors(places).round(3)
         array([0.333, 3.   ])
         """
-        X = checked_samples(X, self.source.n_features)
         source, target = self._in_double
-        doubles = X.astype(np.float64, copy=False)
         factors = component_factors(self._moved_mass, source.weights, target.weights)
-        posterior = asking(responsibilities, doubles, source)
-        return averaged(len(X), factors, posterior).astype(X.dtype, copy=False)
+        with given_samples(X, self.source.n_features) as rows:
+            posterior = asking(responsibilities, rows.astype(np.float64, copy=False), source)
+            return averaged(rows, factors, posterior).astype(rows.dtype, copy=False)
 
     @property
     def _moved_mass(self):

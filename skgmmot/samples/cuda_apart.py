@@ -22,10 +22,9 @@ class Apart:
     ----------
     cupy : module
     mixture : DeviceMixture
-    size : int, number of samples of a tile
     """
 
-    def __init__(self, cupy, mixture, size):
+    def __init__(self, cupy, mixture):
         self.cupy, own = cupy, slice(mixture.n_near, None)
         d = mixture.features.n_features
         self.n_components, self.features = mixture.n_apart, mixture.features
@@ -41,11 +40,12 @@ class Apart:
         self._diagonal = mixture.is_diagonal
         shape = (-1, d, 1) if mixture.is_diagonal else (-1, d, d)
         self._factors = cupy.asarray(mixture.factors.reshape(shape))
-        step = max(1, _BATCH_BYTES // (8 * d * size))
-        self.batches = [
-            slice(start, min(start + step, self.n_components))
-            for start in range(0, self.n_components, step)
-        ]
+
+    def batches(self, x):
+        """Slices of the components, few enough for what a tile x (d, m) makes of them."""
+        step = max(1, _BATCH_BYTES // x.nbytes)
+        for start in range(0, self.n_components, step):
+            yield slice(start, min(start + step, self.n_components))
 
     @cached_property
     def _form(self):
@@ -76,7 +76,7 @@ class Apart:
 
     def logits(self, x, out):
         """Write c - ‖Uᵀ(x - point)‖² / 2 into (K, m)."""
-        for batch in self.batches:
+        for batch in self.batches(x):
             Y = self._scaled(x - self.points[batch], batch)
             Y *= Y
             out[batch] = self._constants[batch] - 0.5 * Y.sum(axis=1)
@@ -84,7 +84,7 @@ class Apart:
     def forms(self, x, points, out):
         """Write the direction's forms about some points into (K, m)."""
         constant, linear, M = self._form
-        for batch in self.batches:
+        for batch in self.batches(x):
             V = x - points[batch]
             slope = self._times(M[batch], V)
             slope *= 0.5
@@ -95,7 +95,7 @@ class Apart:
     def pull_back(self, x, gamma, form, X_bar):
         """Add to (m, d): γ times the slope of the direction, and forms times that of the logits."""
         _, linear, M = self._form
-        for batch in self.batches:
+        for batch in self.batches(x):
             slope = self._times(M[batch], x - self.origins[batch])
             slope += linear[batch]
             slope *= gamma[batch][:, None]
@@ -106,7 +106,7 @@ class Apart:
 
     def add_moved_logits(self, x, x_dot, form):
         """Add to (K, m) how the logits move with the samples."""
-        for batch in self.batches:
+        for batch in self.batches(x):
             slope = self._logit_slope(x - self.points[batch], batch)
             slope *= x_dot
             form[batch] += slope.sum(axis=1)
@@ -123,7 +123,7 @@ class ApartSums:
 
     def add(self, x, weights, points):
         """Add Σ_i w_ki φ(x_i - point_k) for weights (K, m)."""
-        for batch in self._apart.batches:
+        for batch in self._apart.batches(x):
             V, own = x - points[batch], weights[batch][:, None]
             W = V * own
             self._mass[batch] += own[:, 0].sum(axis=1)
@@ -132,7 +132,7 @@ class ApartSums:
 
     def add_moved(self, x, x_dot, weights, points):
         """Add the tangents of these features."""
-        for batch in self._apart.batches:
+        for batch in self._apart.batches(x):
             V, W = x - points[batch], x_dot * weights[batch][:, None]
             self._linear[batch] += W.sum(axis=2)
             moved = self._product(W, V)

@@ -1,21 +1,27 @@
-"""Large mixtures on a CUDA device: tile by tile, by products of matrices.
+"""Large mixtures on a CUDA device: tile by tile, a kernel for each step of a pass.
 
-A tile is so many samples that what belongs to it fits a cache of the device. It is transposed, with
-a column for each sample. With Φ (p × m) its features about the common point and Γ (K × m) weights
-of the components there, logits are ηΦ, and sums ΓΦᵀ. Components that are apart go by
-`cuda_apart`. Kernels that make one pass stand in between (`kernels/mixture_tiles.cu`).
+A tile is so many samples that what belongs to them is a few MiB. It is transposed, with a column
+for each sample. Logits of components about the common point are a table (p × K) times features
+(p × m), sums are weights (K × m) times features: products of matrices, but of features that kernels
+make where they multiply them (`kernels/mixture_tiles.cu`). To have them in memory for the products
+of a library would take more launches, of smaller tiles, than there is work to hide them. Components
+that are apart go by such products (`cuda_apart`).
 """
 
 from functools import cached_property
 
 import numpy as np
 
-from ..kernels.cuda import launch
+from ..kernels.cuda import CHUNK, PART, add_up, launch
 from .cuda_apart import Apart, ApartSums
 
-_TILE_BYTES = 24 * 2**20
+_TILE_BYTES = 32 * 2**20
+_PULL_BYTES = 16 * 2**20  # of cotangents of features
 _LEAST, _MOST = 256, 65_536  # samples of a tile
 _THREADS = 256
+_OF_PRODUCTS = 128  # threads
+_PARTIALS = 2**21  # numbers of partial sums at most, 16 MiB
+_RANGES = 64  # of samples at most, of which there are partial sums
 
 
 class Tiles:
@@ -31,24 +37,18 @@ class Tiles:
         self.samples, self.mixture, self.cupy = samples, mixture, samples.cupy
         self.n_near, self.n_apart = mixture.n_near, mixture.n_apart
         self.pairs = samples.pairs_of(mixture.features)
-        asarray, near = self.cupy.asarray, slice(mixture.n_near)
-        self.point = asarray(mixture.points[0])
-        self.coefficients = asarray(mixture.coefficients[near])
-        self.direction = asarray(mixture.direction[near])
-        self.size = self._size()
-        self.apart = Apart(self.cupy, mixture, self.size) if self.n_apart else None
+        self.point = self.cupy.asarray(mixture.points[0])
+        self.coefficients = self._table(mixture.coefficients)
+        self.direction = self._table(mixture.direction)
+        self.apart = Apart(self.cupy, mixture) if self.n_apart else None
         # about which those that are apart have logits, and sums
         self._points, self._origins = self.apart.both_points if self.n_apart else (None, None)
 
-    def _size(self):
-        """How many samples a tile has."""
-        mixture, d = self.mixture, self.mixture.features.n_features
-        numbers = 2 * mixture.n_components + 2 * (d + 2)
-        if mixture.n_near:
-            numbers += mixture.features.size
-        if mixture.n_apart:
-            numbers += 4 * d
-        return max(_LEAST, min(_MOST, _TILE_BYTES // (8 * numbers) // 128 * 128))
+    def _table(self, values):
+        """Numbers (p, K) of components that are near, with zeros up to whole parts."""
+        out = np.zeros((self.mixture.features.size, -(-self.n_near // PART) * PART))
+        out[:, : self.n_near] = values[: self.n_near].T
+        return self.cupy.asarray(out)
 
     @cached_property
     def incidence(self):
@@ -66,14 +66,30 @@ class Tiles:
         parts = starts, features[order], others[order]
         return [self.cupy.asarray(part.astype(np.int32)) for part in parts]
 
-    def __iter__(self):
-        for start in range(0, self.samples.shape[0], self.size):
-            yield Tile(self, slice(start, min(start + self.size, self.samples.shape[0])))
+    def tiles(self, of_features=1, of_components=1):
+        """All tiles, for passes with so many arrays of the size of the rows and of the logits."""
+        n_samples, d = self.samples.shape
+        of_features += 4 if self.n_apart else 0
+        numbers = of_features * (d + 2) + of_components * self.mixture.n_components
+        size = max(_LEAST, min(_MOST, _TILE_BYTES // (8 * numbers) // 128 * 128))
+        for start in range(0, n_samples, size):
+            yield Tile(self, slice(start, min(start + size, n_samples)))
 
     def launch(self, name, n_entries, *arguments):
         """Run a kernel with a thread for each entry."""
         n_blocks = -(-n_entries // _THREADS)
         launch(self.cupy, self.samples.dtype, name, n_blocks, _THREADS, arguments)
+
+    def multiply(self, name, n_columns, n_ranges, given, *rest):
+        """Run a kernel of products, of components that are near by ``n_columns``."""
+        parts = _parts_of_block(self.n_near, n_columns)
+        own, others = PART * parts, PART * _OF_PRODUCTS // parts
+        n_blocks = -(-self.n_near // own) * -(-n_columns // others) * n_ranges
+        shared = 8 * CHUNK * (own + 2 + others + 2)
+        arguments = *given, parts, *rest
+        launch(
+            self.cupy, self.samples.dtype, name, n_blocks, _OF_PRODUCTS, arguments, shared=shared
+        )
 
     def _sums(self):
         return TileSums(self)
@@ -81,7 +97,7 @@ class Tiles:
     def statistics(self):
         """Sums (K, p) and the log-likelihood."""
         sums, total = self._sums(), self.cupy.zeros(())
-        for tile in self:
+        for tile in self.tiles():
             gamma, density = tile.posterior()
             total += tile.weighted(density).sum()
             sums.add(tile, tile.weighted(gamma), self._origins)
@@ -90,7 +106,7 @@ class Tiles:
     def assigned_statistics(self, responsibilities):
         """Sums (K, p) for responsibilities (n_samples, K) on the device."""
         sums = self._sums()
-        for tile in self:
+        for tile in self.tiles():
             gamma = self.cupy.ascontiguousarray(responsibilities[tile.rows_of].T)
             sums.add(tile, tile.weighted(gamma), self._origins)
         return sums.found()
@@ -99,7 +115,7 @@ class Tiles:
         """Masses (K,), what components share (K, K), and the log-likelihood."""
         K = self.mixture.n_components
         masses, shared, total = (self.cupy.zeros(shape) for shape in ((K,), (K, K), ()))
-        for tile in self:
+        for tile in self.tiles(1, 2):
             gamma, density = tile.posterior()
             weighted = gamma.copy() if tile.weight is None else gamma * tile.weight
             masses += weighted.sum(axis=1)
@@ -110,7 +126,7 @@ class Tiles:
     def statistics_vjp(self, *, wrt_logits, X_bar, weight_bar):
         """Pull the direction back: to coefficients (K, p) or None, and into the arrays given."""
         sums = self._sums() if wrt_logits else None
-        for tile in self:
+        for tile in self.tiles(1, 2):
             gamma, _ = tile.posterior()
             form = tile.forms(self._origins)
             tile.center(gamma, form, None if weight_bar is None else weight_bar[tile.rows_of])
@@ -125,7 +141,7 @@ class Tiles:
     def statistics_jvp(self, X_dot, weight_dot):
         """The tangent of the sums (K, p)."""
         sums = self._sums()
-        for tile in self:
+        for tile in self.tiles(2, 2):
             gamma, _ = tile.posterior()
             form = tile.forms(self._points)
             if X_dot is not None:
@@ -144,7 +160,7 @@ class Tiles:
         """Write what the mixture says of each sample, into arrays that are not None."""
         order = self.cupy.asarray(self.mixture.order.astype(np.int32))
         K = self.mixture.n_components
-        for tile in self:
+        for tile in self.tiles():
             answers = (
                 None if out is None else out[tile.rows_of]
                 for out in (log_density, responsibilities, labels)
@@ -182,13 +198,20 @@ class Tile:
         """1, x - point, and the squared norm: (d + 2, m), about the common point."""
         return self._rows_about(self.tiles.point)
 
-    @cached_property
-    def features(self):
-        """Φ (p, m) about the common point."""
+    def multiplied(self, table, out, *, rows_dot=None, adds=False):
+        """Write table times features, or their tangents, into (n_near, m), or add them to it."""
         tiles, p = self.tiles, self.tiles.mixture.features.size
-        phi = tiles.cupy.empty((p, self.count))
-        tiles.launch("tile_features", phi.size, self.rows, tiles.pairs, p, self.count, phi)
-        return phi
+        given = self.rows, rows_dot, self.count, tiles.pairs, p, table, tiles.n_near
+        tiles.multiply("tile_forms", self.count, 1, given, int(adds), out)
+
+    def summed(self, weights, *, rows_dot=None):
+        """Sums (n_near, p) of weights (n_near, m) times features, or their tangents."""
+        tiles, p, K = self.tiles, self.tiles.mixture.features.size, self.tiles.n_near
+        n_ranges = max(1, min(_RANGES, _PARTIALS // (K * p), self.count // CHUNK))
+        partials = tiles.cupy.empty((n_ranges, K * p))
+        given = self.rows, rows_dot, self.count, tiles.pairs, p, weights, K
+        tiles.multiply("tile_sums", p, n_ranges, given, n_ranges, partials)
+        return add_up(tiles.cupy, tiles.samples.dtype, partials).reshape(K, p)
 
     @cached_property
     def x(self):
@@ -206,7 +229,7 @@ class Tile:
         tiles = self.tiles
         out = tiles.cupy.empty((tiles.mixture.n_components, self.count))
         if tiles.n_near:
-            out[self._near] = tiles.coefficients @ self.features
+            self.multiplied(tiles.coefficients, out[self._near])
         if tiles.n_apart:
             tiles.apart.logits(self.x, out[self._apart])
         return out
@@ -224,7 +247,7 @@ class Tile:
         tiles = self.tiles
         out = tiles.cupy.empty((tiles.mixture.n_components, self.count))
         if tiles.n_near:
-            out[self._near] = tiles.direction @ self.features
+            self.multiplied(tiles.direction, out[self._near])
         if tiles.n_apart:
             tiles.apart.forms(self.x, points, out[self._apart])
         return out
@@ -238,10 +261,14 @@ class Tile:
         """Add what the samples receive of weights γ of the direction, and of forms."""
         tiles = self.tiles
         if tiles.n_near:
-            C = tiles.direction.T @ gamma[self._near]
-            C += tiles.coefficients.T @ form[self._near]
-            given = C, self.rows, *tiles.incidence, self._d, self.count, X_bar
-            tiles.launch("tile_pull_back", self._d * self.count, *given)
+            p, n_near = tiles.mixture.features.size, tiles.n_near
+            step = max(128, _PULL_BYTES // (8 * p))
+            for first in range(0, self.count, step):
+                own = slice(first, first + step)
+                C = tiles.direction[:, :n_near] @ gamma[self._near, own]
+                C += tiles.coefficients[:, :n_near] @ form[self._near, own]
+                given = C, C.shape[1], first, self.rows, self.count, *tiles.incidence
+                tiles.launch("tile_pull_back", self._d * C.shape[1], *given, self._d, X_bar)
         if tiles.n_apart:
             tiles.apart.pull_back(self.x, gamma[self._apart], form[self._apart], X_bar)
 
@@ -249,7 +276,7 @@ class Tile:
         """Let the samples move; adds ⟨η_k, φ̇⟩ to the forms."""
         tiles, self.X_dot = self.tiles, X_dot
         if tiles.n_near:
-            form[self._near] += tiles.coefficients @ self.features_dot
+            self.multiplied(tiles.coefficients, form[self._near], rows_dot=self.rows_dot, adds=True)
         if tiles.n_apart:
             tiles.apart.add_moved_logits(self.x, self.x_dot, form[self._apart])
 
@@ -259,15 +286,12 @@ class Tile:
         return self.tiles.cupy.ascontiguousarray(self.X_dot.T)
 
     @cached_property
-    def features_dot(self):
-        """Φ̇ (p, m) about the common point."""
-        tiles, p = self.tiles, self.tiles.mixture.features.size
-        rows_dot, phi_dot = tiles.cupy.empty_like(self.rows), tiles.cupy.empty((p, self.count))
+    def rows_dot(self):
+        """The tangents of the rows (d + 2, m)."""
+        rows_dot = self.tiles.cupy.empty_like(self.rows)
         given = self.X_dot, self.count, self.rows, self._d, rows_dot
-        tiles.launch("tile_rows_dot", rows_dot.size, *given)
-        given = self.rows, rows_dot, tiles.pairs, p, self.count, phi_dot
-        tiles.launch("tile_features_dot", phi_dot.size, *given)
-        return phi_dot
+        self.tiles.launch("tile_rows_dot", rows_dot.size, *given)
+        return rows_dot
 
 
 class TileSums:
@@ -282,7 +306,7 @@ class TileSums:
         """Add Σ_i weights_ki φ(x_i), of components apart about some points of theirs."""
         n_near = self._tiles.n_near
         if n_near:
-            self._near += weights[:n_near] @ tile.features.T
+            self._near += tile.summed(weights[:n_near])
         if self._apart is not None:
             self._apart.add(tile.x, weights[n_near:], points)
 
@@ -290,7 +314,7 @@ class TileSums:
         """Add Σ_i weights_ki φ̇(x_i)."""
         n_near = self._tiles.n_near
         if n_near:
-            self._near += weights[:n_near] @ tile.features_dot.T
+            self._near += tile.summed(weights[:n_near], rows_dot=tile.rows_dot)
         if self._apart is not None:
             self._apart.add_moved(tile.x, tile.x_dot, weights[n_near:], points)
 
@@ -300,3 +324,13 @@ class TileSums:
         if self._apart is None:
             return near
         return np.concatenate([near, self._apart.found()])
+
+
+def _parts_of_block(n_components, n_columns):
+    """How many parts of components a block of products has, for least work on what is not there."""
+
+    def area(parts):
+        own, others = PART * parts, PART * _OF_PRODUCTS // parts
+        return -(-n_components // own) * own * -(-n_columns // others) * others
+
+    return min((2, 4, 8, 16, 32), key=lambda parts: (area(parts), abs(parts - 8)))

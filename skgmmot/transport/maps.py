@@ -30,12 +30,15 @@ reaches all. (γ is not that of (1), which is of samples that have left already.
 import numpy as np
 
 from ..numerics.threads import effective_n_threads, one_blas_thread, run
+from ..samples.device_arrays import is_on_device, module_of, on_host
 from .bures import EPS, gaussian_maps
 
 # Samples are moved in blocks, of this many numbers over their components and features, and what
 # they belong to is asked in larger ones, of this many numbers over their components (512 KiB).
 BLOCK_SIZE = 2**16
 ROWS_SIZE = 2**16
+# On a device, which has work for all of its threads then (32 MiB), both are so large.
+DEVICE_SIZE = 2**22
 
 # Fewer blocks than this are not worth waking a thread for.
 FEW_BLOCKS = 4
@@ -65,7 +68,8 @@ def map_samples(X, source, target, plan, method, rng, posterior):
     """Move samples along a plan that has some mass, all in float64.
 
     ``posterior`` gives γ of formula (1), of shape (n_rows, K), for a slice of the rows; for the
-    method "maximum" the k of the largest. Several threads ask. ``rng`` is for "sample".
+    method "maximum" the k of the largest. Several threads ask. ``rng`` is for "sample". Samples on
+    a device move there; only what has the size of the mixtures, and random numbers, go to it.
     """
     with one_blas_thread():
         if method == "sample":
@@ -76,15 +80,17 @@ def map_samples(X, source, target, plan, method, rng, posterior):
         images = plan @ target.means / scale[:, None]
         if method == "barycentric":
             return mean_images(X, source.means, slopes, images, posterior)
-        moved = np.empty(X.shape)
-        labels = np.empty(len(X), dtype=np.intp)
+        xp = module_of(X)
+        moved = xp.empty(X.shape)
+        labels = xp.empty(len(X), dtype=np.int64)
 
         def label(rows):
             labels[rows] = posterior(rows)
 
-        _each(label, _blocks(len(X), ROWS_SIZE // len(plan)))
+        _each(label, X, ROWS_SIZE // len(plan))
+        images, means, slopes = map(xp.asarray, (images, source.means, slopes))
         for k, members in _groups(labels, len(plan)):
-            moved[members] = images[k] + (X[members] - source.means[k]) @ slopes[k]
+            moved[members] = images[k] + (X[members] - means[k]) @ slopes[k]
         return moved
 
 
@@ -93,20 +99,21 @@ def mean_images(X, means, slopes, images, posterior):
 
     The maps have ``means`` m, symmetric matrices ``slopes`` A and ``images`` c of the means.
     """
-    moved, center = np.empty(X.shape), means.mean(axis=0)
+    xp, center = module_of(X), means.mean(axis=0)
+    moved = xp.empty(X.shape)
     with one_blas_thread():
-        affine = _affine(slopes, means, images, center)
+        affine, center = map(xp.asarray, (_affine(slopes, means, images, center), center))
 
         def move(rows):
             gamma = posterior(rows)
-            for part in _blocks(len(gamma), BLOCK_SIZE // affine[:, 0].size):
+            for part in _blocks(gamma, BLOCK_SIZE, affine[:, 0].size):
                 block = slice(rows.start + part.start, rows.start + part.stop)
-                lifted = np.ones((len(center) + 1, len(gamma[part])))
-                np.subtract(X[block].T, center[:, None], out=lifted[:-1])
-                shares = np.ascontiguousarray(gamma[part].T)
-                moved[block] = np.einsum("kn,kan->na", shares, _apply(affine, lifted))
+                lifted = xp.ones((len(center) + 1, len(gamma[part])))
+                xp.subtract(X[block].T, center[:, None], out=lifted[:-1])
+                shares = xp.ascontiguousarray(gamma[part].T)
+                moved[block] = _mean_image(affine, lifted, shares)
 
-        _each(move, _blocks(len(X), ROWS_SIZE // len(means)))
+        _each(move, X, len(means))
     return moved
 
 
@@ -126,69 +133,75 @@ def _quotients(a, b):
     return np.divide(a, b, out=np.zeros(np.shape(b)), where=b > 0)
 
 
-def averaged(n_samples, values, posterior):
+def averaged(X, values, posterior):
     """Σ_k γ_k(x) v_k for every sample, of shape (n_samples,), with ``posterior`` as above."""
-    means = np.empty(n_samples)
+    xp = module_of(X)
+    means, values = xp.empty(len(X)), xp.asarray(values)
 
     def average(rows):
         means[rows] = posterior(rows) @ values
 
-    _each(average, _blocks(n_samples, ROWS_SIZE // len(values)))
+    _each(average, X, len(values))
     return means
 
 
-def _each(work, blocks):
-    """Work on each block, by several threads; blocks do not depend on their number."""
+def _each(work, X, width):
+    """Work on blocks of the rows of X, of so many numbers a row; they depend on nothing else.
+
+    Several threads do, but on a device, which they would only wait for.
+    """
+    blocks = _blocks(X, ROWS_SIZE, width)
 
     def task(first, last):
         for block in blocks[first:last]:
             work(block)
 
-    run(task, len(blocks), effective_n_threads() if len(blocks) >= FEW_BLOCKS else 1)
+    several = len(blocks) >= FEW_BLOCKS and not is_on_device(X)
+    run(task, len(blocks), effective_n_threads() if several else 1)
 
 
-def _blocks(n, size):
-    """Slices of n rows, of so many each."""
-    size = max(64, size)
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+def _blocks(X, size, width):
+    """Slices of the rows of X, of about so many numbers of so many a row."""
+    size = max(64, (DEVICE_SIZE if is_on_device(X) else size) // width)
+    return [slice(start, min(start + size, len(X))) for start in range(0, len(X), size)]
 
 
 def _sampled(X, source, target, plan, rng, posterior):
-    K, L = plan.shape
-    uniform = rng.random((2, len(X)))
-    components = np.empty(len(X), dtype=np.intp)
+    (K, L), xp = plan.shape, module_of(X)
+    uniform = xp.asarray(rng.random((2, len(X))))
+    components, pairs = xp.empty((2, len(X)), dtype=np.int64)
 
     def draw(rows):
-        cumulative = np.cumsum(np.ascontiguousarray(posterior(rows).T), axis=0)
+        cumulative = xp.cumsum(xp.ascontiguousarray(posterior(rows).T), axis=0)
         components[rows] = (cumulative <= uniform[0, rows] * cumulative[-1]).sum(axis=0)
 
-    _each(draw, _blocks(len(X), ROWS_SIZE // K))
-    pairs = np.empty(len(X), dtype=np.intp)
+    _each(draw, X, K)
     for k, members in _groups(components, K):
         cumulative = np.cumsum(plan[k])
-        drawn = np.searchsorted(cumulative, uniform[1, members] * cumulative[-1], side="right")
+        place = uniform[1, members] * cumulative[-1]
+        drawn = xp.searchsorted(xp.asarray(cumulative), place, side="right")
         pairs[members] = k * L + drawn
 
-    moved = np.empty(X.shape)
+    moved = xp.empty(X.shape)
+    means, images = xp.asarray(source.means), xp.asarray(target.means)
     groups = _groups(pairs, K * L)
     size = max(1, PAIRS_SIZE // source.n_features**2)
     for start in range(0, len(groups), size):
         part = groups[start : start + size]
         rows, columns = np.divmod([pair for pair, _ in part], L)
-        slopes = gaussian_maps(source, target, rows, columns)
+        slopes = xp.asarray(gaussian_maps(source, target, rows, columns))
         for row, column, slope, (_, members) in zip(rows, columns, slopes, part, strict=True):
-            moved[members] = target.means[column] + (X[members] - source.means[row]) @ slope
+            moved[members] = images[column] + (X[members] - means[row]) @ slope
     return moved
 
 
 def _groups(labels, n_labels):
     """Each label that occurs, with the indices of its samples."""
     small = labels.astype(np.min_scalar_type(n_labels))  # 16 bits are sorted by radix
-    order = np.argsort(small, kind="stable")
-    counts = np.bincount(labels, minlength=n_labels)
-    values = np.flatnonzero(counts)
-    parts = np.split(order, np.cumsum(counts[values]))  # and what is left: nothing
-    return list(zip(values, parts, strict=False))
+    order = small.argsort(kind="stable")
+    counts = on_host(module_of(labels).bincount(labels, minlength=n_labels))
+    ends = np.cumsum(counts)
+    return [(k, order[ends[k] - counts[k] : ends[k]]) for k in np.flatnonzero(counts)]
 
 
 def _affine(slopes, means, images, center):
@@ -201,7 +214,15 @@ def _affine(slopes, means, images, center):
     return np.concatenate([slopes, offsets[:, :, None]], axis=2)
 
 
-def _apply(affine, lifted):
-    """Images of a block under K maps, (K, n_features, n)."""
+def _mean_image(affine, lifted, shares):
+    """Σ_k γ_k A_k z of a block z, (n_features + 1, n), for the shares γ, (K, n).
+
+    On the host A z comes first, which is faster there. On a device einsum would make a product of
+    each sample; there it is A (γ ⊗ z), a single product that also adds up the components.
+    """
     K, d, _ = affine.shape
-    return (affine.reshape(K * d, d + 1) @ lifted).reshape(K, d, -1)
+    if is_on_device(lifted):
+        shared = (shares[:, None] * lifted).reshape(K * (d + 1), -1)
+        return shared.T @ affine.transpose(0, 2, 1).reshape(-1, d)
+    images = (affine.reshape(K * d, d + 1) @ lifted).reshape(K, d, -1)
+    return np.einsum("kn,kan->na", shares, images)

@@ -53,6 +53,7 @@ def on_device(function, parameters, *, keep=False):
 
     def call(*args, **kwargs):
         given = expected.bind(*args, **kwargs).arguments
+        _check_promotion(args)
         args = [unwrapped(value) for value in args]
         kwargs = {name: unwrapped(value) for name, value in kwargs.items()}
         with np.errstate(all="ignore"):  # a device does not warn
@@ -62,6 +63,16 @@ def on_device(function, parameters, *, keep=False):
         return result if keep else wrapped(result)
 
     return call
+
+
+def _check_promotion(values):
+    """Refuse wider scalars of NumPy: with CuPy 14 the result is as wide, with 13 it is not."""
+    own = [value.dtype for value in values if isinstance(value, ndarray)]
+    for value in values if own else ():
+        if not isinstance(value, np.generic) or value.dtype.kind != np.result_type(*own).kind:
+            continue
+        if np.result_type(*own, value.dtype) != np.result_type(*own):
+            raise TypeError(f"The type of {value!r} is wider than that of arrays, {own}.")
 
 
 def uploaded(array, **options):

@@ -211,20 +211,27 @@ namespace cuda_on_host {
 
 constexpr int AT_ONCE = 256; // threads, or those of one block
 
+// Two barriers take turns. With one of them a thread that wakes up late would seem to have waited
+// for what others have done since, up to the next barrier, and races would go unseen.
 struct Block {
     Shared memory;
-    pthread_barrier_t meeting;
+    pthread_barrier_t meetings[2];
     std::vector<std::thread> threads;
     Block(size_t shared_bytes, int size) : memory(shared_bytes) {
-        pthread_barrier_init(&meeting, nullptr, size);
+        for (pthread_barrier_t &meeting : meetings)
+            pthread_barrier_init(&meeting, nullptr, size);
     }
-    ~Block() { pthread_barrier_destroy(&meeting); }
+    ~Block() {
+        for (pthread_barrier_t &meeting : meetings)
+            pthread_barrier_destroy(&meeting);
+    }
 };
 
 static thread_local Block *block;
+static thread_local unsigned n_meetings;
 
 inline double *shared() { return block->memory.start(); }
-inline void barrier(int) { pthread_barrier_wait(&block->meeting); }
+inline void barrier(int) { pthread_barrier_wait(&block->meetings[n_meetings++ % 2]); }
 
 static void launch(const Kernel &kernel, void **arguments, size_t shared_bytes) {
     int size = blockDim.x, n_blocks = gridDim.x * gridDim.y, at_once = max(1, AT_ONCE / size);
@@ -250,28 +257,32 @@ static void launch(const Kernel &kernel, void **arguments, size_t shared_bytes) 
     }
 }
 
-// Of a launch: kernel, grid_x, grid_y, block, bytes of shared memory, number of arguments; and of
-// each argument its bytes after their number. -1 says a number of eight bytes, 0 a null pointer.
+// Of a launch: kernel, grid_x, grid_y, block, bytes of shared memory, number of arguments. Of each
+// argument: its size in bytes, how far it begins from an aligned place, and its bytes. The size -1
+// says a number of eight bytes, 0 a null pointer.
 static int main(const char *path) {
     std::FILE *file = std::fopen(path, "rb");
-    long long head[6], size;
+    long long head[6];
     auto take = [file](void *to, size_t bytes) { return std::fread(to, 1, bytes, file) == bytes; };
     while (take(head, sizeof head)) {
-        std::vector<void *> values, pointers(head[5]);
+        std::vector<void *> rooms, pointers(head[5]), values(head[5]);
         for (long long i = 0; i < head[5]; i++) {
-            if (!take(&size, sizeof size))
+            long long given[2];
+            if (!take(given, sizeof given))
                 return 2;
-            values.push_back(size ? std::malloc(size < 0 ? 8 : size) : nullptr);
-            if (size && !take(values.back(), size < 0 ? 8 : size))
+            size_t size = given[0] < 0 ? 8 : given[0];
+            char *room = static_cast<char *>(std::malloc(size + given[1]));
+            if (!take(room + given[1], size))
                 return 2;
-            pointers[i] = values[i];
-            values[i] = size < 0 ? values[i] : static_cast<void *>(&pointers[i]);
+            rooms.push_back(room);
+            pointers[i] = size ? room + given[1] : nullptr;
+            values[i] = given[0] < 0 ? pointers[i] : &pointers[i];
         }
         gridDim = {unsigned(head[1]), unsigned(head[2]), 1};
         blockDim = {unsigned(head[3]), 1, 1};
         launch(kernels[head[0]], values.data(), head[4]);
-        for (void *pointer : pointers)
-            std::free(pointer);
+        for (void *room : rooms)
+            std::free(room);
     }
     std::fclose(file);
     return 0;

@@ -1,6 +1,6 @@
 """The module that stands in for `cupy`: what is named here, and nothing else of it.
 
-Signatures are those of CuPy 14.2; version 13 has them all, but for keywords of `asarray`.
+Signatures are those of CuPy 14.2. Version 13.2 has them all, but for keywords of `asarray`.
 """
 
 import sys

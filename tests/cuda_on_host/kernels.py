@@ -8,6 +8,7 @@ program of its own, with threads of the operating system.
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import os
 import re
@@ -29,7 +30,10 @@ HEADER = Path(__file__).parent / "cuda_on_host.h"
 order = 0
 _recorders = []  # lists that launches are added to
 _GUARD = 4096  # bytes around a copy of an array
+_ALIGNED = 16  # bytes: as far as that a copy begins where the array does
 _POISON = 0xFF  # NaN of floats, -1 of integers
+# Those that say something about the source; what depends on how it is optimized varies.
+_WARNINGS = "-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-maybe-uninitialized"
 _DTYPES = {
     "double": np.float64,
     "float": np.float32,
@@ -64,12 +68,14 @@ class Launch(NamedTuple):
     block: int
     shared: int
     arguments: tuple
+    offsets: tuple  # of arrays, from a place that is aligned
 
 
 class CompileException(Exception):
     """As `cupy.cuda.compiler.CompileException`."""
 
 
+@functools.cache
 def parameters_of(code, macros=()):
     """The parameters of all kernels of a source, in order: name to a list of `Parameter`."""
     code = re.sub(r"//[^\n]*|/\*.*?\*/", " ", code, flags=re.DOTALL)
@@ -116,31 +122,32 @@ def compiled(code, macros=(), options=()):
     compiler = shutil.which("g++")
     if compiler is None or sys.platform != "linux":
         pytest.skip("kernels are compiled for the host by g++ on Linux")
+    import fcntl  # which Windows has not
+
     text = translated(code, macros)
-    command = [
-        compiler,
-        "-std=c++17",
-        "-O2",
-        "-Wall",
-        "-Wno-unknown-pragmas",
-        "-Wno-unused-function",
-    ]
-    command += ["-U_FORTIFY_SOURCE", *macros, *(options or ["-shared", "-fPIC"])]
+    command = [compiler, "-std=c++17", "-O2", "-U_FORTIFY_SOURCE", *_WARNINGS, *macros]
+    command += options or ["-shared", "-fPIC"]
     key = hashlib.sha256("\0".join([*command, text, HEADER.read_text()]).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"cuda_on_host-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / key[:32]
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            source, made = Path(own) / "source.cpp", Path(own) / "made"
-            source.write_text(text)
-            done = subprocess.run(
-                [*command, "-o", made, source], capture_output=True, text=True, check=False
-            )
-            if done.returncode or done.stderr:
-                raise CompileException(done.stderr)
-            made.replace(path)  # at once, for other processes that do the same
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a process that wants the same waits for it
+        if not path.exists():
+            _compile(command, text, path)
     return path
+
+
+def _compile(command, text, path):
+    with tempfile.TemporaryDirectory(dir=path.parent) as own:
+        source, made = Path(own) / "source.cpp", Path(own) / "made"
+        source.write_text(text)
+        done = subprocess.run(
+            [*command, "-o", made, source], capture_output=True, text=True, check=False
+        )
+        if done.returncode or done.stderr:
+            raise CompileException(done.stderr)
+        made.replace(path)  # whole, or not at all
 
 
 class RawModule:
@@ -179,11 +186,14 @@ class Function:
             self._checked(own, value) for own, value in zip(self._parameters, args, strict=True)
         ]
         launch = Launch(
-            self._module.code, self._module.macros, self.name, grid, block[0], shared_mem, ()
+            self._module.code, self._module.macros, self.name, grid, block[0], shared_mem, (), ()
         )
         for recorder in _recorders:
+            offsets = tuple(
+                own.ctypes.data % _ALIGNED if isinstance(own, np.ndarray) else 0 for own in given
+            )
             copies = tuple(own.copy() if isinstance(own, np.ndarray) else own for own in given)
-            recorder.append(launch._replace(arguments=copies))
+            recorder.append(launch._replace(arguments=copies, offsets=offsets))
         with _guarded(given, self.name) as pointers:
             self._run(launch, pointers)
 
@@ -253,17 +263,20 @@ def _guarded(given, name):
             pointers.append(np.ctypeslib.as_ctypes_type(value.dtype)(value))
         elif own_memory:
             room = np.full(2 * _GUARD + value.nbytes, _POISON, np.uint8)
-            room[_GUARD : _GUARD + value.nbytes] = value.reshape(-1).view(np.uint8)
-            rooms.append((value, room))
-            pointers.append(ctypes.c_void_p(room.ctypes.data + _GUARD))
+            start = _GUARD + (value.ctypes.data - room.ctypes.data) % _ALIGNED
+            inside = room[start : start + value.nbytes]
+            inside[:] = value.reshape(-1).view(np.uint8)
+            rooms.append((value, room, inside.copy(), start))
+            pointers.append(ctypes.c_void_p(inside.ctypes.data))
         else:
             pointers.append(ctypes.c_void_p(value.ctypes.data))
     yield pointers
-    for value, room in rooms:
-        inside = room[_GUARD : _GUARD + value.nbytes]
-        if (room[:_GUARD] != _POISON).any() or (room[_GUARD + value.nbytes :] != _POISON).any():
+    for value, room, before, start in rooms:
+        inside = room[start : start + value.nbytes].copy()
+        room[start : start + value.nbytes] = _POISON
+        if (room != _POISON).any():
             raise RuntimeError(f"{name} has written outside of an array of shape {value.shape}")
-        if not np.array_equal(inside, value.reshape(-1).view(np.uint8)):
+        if not np.array_equal(inside, before):
             value[...] = inside.view(value.dtype).reshape(value.shape)
 
 
@@ -288,7 +301,8 @@ def what_sanitizers_see(launches, kind, timeout=120):
     reports = []
     for code, macros in {(own.code, own.macros): None for own in launches}:
         own = [launch for launch in launches if (launch.code, launch.macros) == (code, macros)]
-        flags = ["-g", "-O1", "-DCUDA_ON_HOST_THREADS", f"-fsanitize={kind}", "-pthread"]
+        optimized = "-O1" if kind == "thread" else "-O0"  # the other takes long to compile
+        flags = ["-g", "-w", optimized, "-DCUDA_ON_HOST_THREADS", f"-fsanitize={kind}", "-pthread"]
         program = compiled(code, macros, flags)
         with tempfile.NamedTemporaryFile() as file:
             for launch in own:
@@ -321,11 +335,12 @@ def _as_bytes(launch):
     index = list(parameters_of(launch.code, launch.macros)).index(launch.name)
     grid = (*launch.grid, 1)[:2]
     parts = [struct.pack("6q", index, *grid, launch.block, launch.shared, len(launch.arguments))]
-    for value in launch.arguments:
+    for value, offset in zip(launch.arguments, launch.offsets, strict=True):
         if value is None:
-            parts.append(struct.pack("q", 0))
+            parts.append(struct.pack("2q", 0, 0))
         elif isinstance(value, np.ndarray):
-            parts += [struct.pack("q", max(value.nbytes, 1)), value.tobytes() or b"\0"]
+            head = struct.pack("2q", max(value.nbytes, 1), offset)
+            parts += [head, value.tobytes() or b"\0"]
         else:
-            parts += [struct.pack("q", -1), value.tobytes().ljust(8, b"\0")]
+            parts += [struct.pack("2q", -1, 0), value.tobytes().ljust(8, b"\0")]
     return b"".join(parts)

@@ -90,8 +90,8 @@ MUTANTS = {
         ),
         (
             "sample weights are left out",
-            "arrays, fitted = (array_of(X), array_of(sample_weight), initial), None",
-            "arrays, fitted = (array_of(X), None, initial), None",
+            "arrays = rows_of(X), rows_of(sample_weight), initial",
+            "arrays = rows_of(X), None, initial",
             "bridges/test_torch.py -k estimator",
         ),
     ],

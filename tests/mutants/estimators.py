@@ -262,7 +262,7 @@ MUTANTS = {
         ),
         (
             "starts read no rows of clouds in chunks",
-            "if samples.shape[0] <= size and samples.in_memory:",
+            "if samples.shape[0] <= size and not cloud.is_read:",
             "if samples.shape[0] <= size:",
             "estimators/test_coupled_chunks.py -k in_memory",
         ),
@@ -294,7 +294,7 @@ MUTANTS = {
         ),
         (
             "arrays in memory keep precisions of their own",
-            "checked = {name: np.asarray(X, dtype=np.float64) for name, X in checked.items()}",
+            "checked = {name: X.astype(np.float64, copy=False) for name, X in checked.items()}",
             "pass",
             "estimators/test_coupled_chunks.py -k precision",
         ),
@@ -322,7 +322,7 @@ MUTANTS = {
     "estimators/coupled_derivatives.py": [
         (
             "gradients in memory not written",
-            "    out[:] = rows\n",
+            "    taken(out)[:] = rows\n",
             "",
             "estimators/test_coupled_chunks.py -k written",
         ),

@@ -124,8 +124,8 @@ MUTANTS = {
     "functions/descents.py": [
         (
             "floors of Adam not corrected",
-            "floors = (floor * bias).astype(X.dtype)",
-            "floors = (floor + 0 * bias).astype(X.dtype)",
+            "floors = module.asarray((floor * bias).astype(X.dtype))",
+            "floors = module.asarray((floor + 0 * bias).astype(X.dtype))",
             "functions/test_flow.py -k by_hand",
         ),
         (
@@ -150,13 +150,13 @@ MUTANTS = {
         ),
         (
             "batches of the target not drawn",
-            "                targets.draw(rng)\n",
+            "                    targets.draw(rng)\n",
             "",
             "functions/test_flow.py -k batches_of",
         ),
         (
             "the end compared with a batch of the target",
-            "            targets.take_all()\n",
+            "                targets.take_all()\n",
             "",
             "functions/test_flow.py -k batches_of_the_target",
         ),

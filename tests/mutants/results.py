@@ -10,8 +10,8 @@ MUTANTS = {
         ),
         (
             "noise left out",
-            "if self.epsilon else 0.0",
-            "if self.epsilon < 0 else 0.0",
+            "if self.epsilon:",
+            "if self.epsilon < 0:",
             "functions/test_mixture_bridge.py -k law",
         ),
         (
@@ -42,9 +42,9 @@ MUTANTS = {
     "results/transport_result.py": [
         (
             "masses by the posterior of what has left",
-            "posterior = asking(responsibilities, doubles, source)",
-            "moved = replace(source, weights=self._moved_mass.sum(axis=1))\n"
-            "        posterior = asking(responsibilities, doubles, moved)",
+            "rows.astype(np.float64, copy=False), source)",
+            "rows.astype(np.float64, copy=False), replace(source, "
+            "weights=self._moved_mass.sum(axis=1)))",
             "functions/test_mixture_transport_masses.py -k mean_over",
         ),
         (

@@ -25,13 +25,13 @@ SIZES = [(1, 1, 1), (301, 2, 3), (1030, 3, 10), (200, 5, 9)]  # samples, feature
 class Case:
     """The same samples on the host and on the device, and logits."""
 
-    def __init__(self, cupy, kind, way, *, n, d, K, dtype=np.float64, weighted=True, seed=0):
-        self.rng = rng = np.random.default_rng(seed)
-        theta = naive.random_mixture(rng, K, d, kind)
+    def __init__(self, cupy, kind, way, *, n, d, K, dtype=np.float64, weighted=True, spread=2.0):
+        self.rng = rng = np.random.default_rng(0)
+        theta = naive.random_mixture(rng, K, d, kind, spread=spread)
         self.X = naive.sample(rng, theta, n).astype(dtype)
         self.weight = rng.uniform(0.1, 2.0, n) if weighted else None
         mixed = way == "mixed" and K > 1 and kind != "tied"
-        apart = np.arange(seed % 2, K, 2) if mixed else None
+        apart = np.arange(1, K, 2) if mixed else None
         common = None if way == "centered" else rng.normal(size=d)
         self.logits = family_of(theta).natural(theta, common, apart=apart)
         self.origin = self.logits.reference.copy()
@@ -149,6 +149,30 @@ def test_tangents_are_those_of_the_host(device_cupy, case, kind, way, size, move
             for samples, tangent in zip((own.device, own.host), tangents, strict=True)
         )
         near(found, expected)
+
+
+@pytest.mark.parametrize("engine", ["tiles"])
+@pytest.mark.parametrize("size", [(150, 6, 40), (150, 20, 2), (40, 2, 130)], ids=str)
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_blocks_of_products_have_every_shape(device_cupy, case, kind, size):
+    n, d, K = size
+    own = case(kind, "mixed", n=n, d=d, K=K, spread=0.2)  # they overlap: nothing cancels
+    all_near(own.device.statistics(own.logits), own.host.statistics(own.logits))
+    near(own.device.responsibilities(own.logits), own.host.responsibilities(own.logits))
+    sums_bar = own.rng.normal(size=own.logits.coefficients.shape)
+    bars = [samples.zero_cotangent() for samples in (own.device, own.host)]
+    near(
+        own.device.statistics_vjp(own.logits, sums_bar, data_bar=bars[0]),
+        own.host.statistics_vjp(own.logits, sums_bar, data_bar=bars[1]),
+    )
+    near(bars[0].X, bars[1].X)
+    X_dot = own.rng.normal(size=(n, d))
+    near(
+        own.device.statistics_jvp(
+            own.logits, sums_bar, data_dot=DataTangent(device_cupy.asarray(X_dot))
+        ),
+        own.host.statistics_jvp(own.logits, sums_bar, data_dot=DataTangent(X_dot)),
+    )
 
 
 @both
