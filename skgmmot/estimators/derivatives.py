@@ -16,7 +16,7 @@ from ..samples.device_arrays import is_on_device, module_of, taken
 from ..samples.idle import RowOrder, within
 from ..samples.rows import ChunkedRows, in_chunks
 from .dask_input import dask_aligned, is_dask
-from .device_input import beside, device_aligned, where_X_is
+from .device_input import beside, device_aligned, device_of, where_X_is
 from .em_options import em_map_of
 from .input_rows import in_parts, is_one_array, row_weights
 from .state import warn_of
@@ -286,7 +286,8 @@ class DifferentiableFit:
                 gradients.append(gradient.data)
                 told += complaints
             module, shape = module_of(gradients[0]), values.shape + gradients[0].shape
-            rows.append(module.stack([*map(module.asarray, gradients)]).reshape(shape))
+            with device_of(gradients[0]):
+                rows.append(module.stack([*map(module.asarray, gradients)]).reshape(shape))
         warn_of(dict.fromkeys(told))
         weights, means, covariances = rows
         return MixtureParameters(weights, means, covariances, self.covariance_type)

@@ -15,7 +15,7 @@ limit = None  # bytes that an array may have at most, or None
 _KINDS = "?bhilqBHILQefdFD"
 
 
-class OutOfMemoryError(RuntimeError):
+class OutOfMemoryError(MemoryError):
     """As of CuPy."""
 
 

@@ -287,6 +287,11 @@ def test_another_device_is_made_the_current_one(rows, device_cupy, stands_in, mo
         if name != "jacobian_wrt_data":
             asked(fitted, name, X)
             assert not current
+    stack = device_cupy.stack
+    monkeypatch.setattr(
+        device_cupy, "stack", lambda arrays: (seen.append([*current]), stack(arrays))[1]
+    )
+    fitted.jacobian_wrt_data(X[:5], mode="one_step")
     assert seen and all(devices[-1:] == [1] for devices in seen)
 
 

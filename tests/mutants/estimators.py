@@ -567,6 +567,12 @@ MUTANTS = {
     ],
     "estimators/derivatives.py": [
         (
+            "a Jacobian of another device",
+            "with device_of(gradients[0]):",
+            "with device_of(None):",
+            "estimators/test_device_input.py -k current_one",
+        ),
+        (
             "fixed point rounded to the data's precision",
             "return record if same else",
             "return",
