@@ -133,7 +133,7 @@ WARNING_ROOMS = {"bridges", "functions", "estimators", "checks"}
 WARNING_MODULES = {"skgmmot.kernels.compilation"}
 
 COVARIANCE_TYPES = {"full", "tied", "diag", "spherical"}
-NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib", "dask", "distributed"}
+NEVER_AT_MODULE_LEVEL = {"ot", "matplotlib", "dask", "distributed", "cupy"}
 LONGEST_MODULE = 400
 
 
@@ -207,6 +207,8 @@ def import_offences(source, importer, *, is_package=False):
             offences.append(f"{where}: {name or module} of scikit-learn belongs to the estimators")
         if top in FRAMEWORKS and not bridges_to(importer, top):
             offences.append(f"{where}: {top} belongs to skgmmot.{top} and its bridges")
+        if top == "cupy" and importer != "skgmmot.samples.device_arrays":
+            offences.append(f"{where}: take cupy from skgmmot.samples.device_arrays")
         if top in NEVER_AT_MODULE_LEVEL and at_module_level:
             offences.append(f"{where}: import {top} inside the function that needs it")
     return offences
@@ -301,6 +303,10 @@ def test_module_is_short_and_free_of_assert(module):
         ("skgmmot.transport.plans", "import ot", "inside the function"),
         ("skgmmot.samples.dask_chunks", "import dask.array as da", "inside the function"),
         ("skgmmot.samples.dask_chunks", "from distributed import x", "inside the function"),
+        ("skgmmot.samples.device_arrays", "import cupy", "inside the function"),
+        ("skgmmot.samples.cuda", "def f():\n    import cupy", "take cupy from"),
+        ("skgmmot.transport.maps", "from ..samples.cpu import x", "import skgmmot.samples.cpu"),
+        ("skgmmot.checks", "from .samples import samples_of", "may not import skgmmot.samples"),
         ("skgmmot.transport.plans", "from sklearn.exceptions import x", "to the estimators"),
         (
             "skgmmot.functions.distances",

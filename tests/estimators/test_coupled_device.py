@@ -4,8 +4,10 @@ import naive
 import numpy as np
 import pytest
 from device_data import close, fetched
+from stand_ins import ShownRows
 
 from skgmmot import ChunkedRows, CoupledGMMFitter
+from skgmmot.metrics import bic_scorer
 from skgmmot.parameters import COVARIANCE_TYPES
 
 # How far the two may be apart: statistics to 1e-12, which some dozens of sweeps hand on.
@@ -178,6 +180,24 @@ def test_nothing_of_the_size_of_the_data_goes_to_and_fro(device_cupy, device_tra
     device.score(there[0])
     largest = 2 * 100 * 2 * 8  # of both clouds together
     assert max(size for _, size in device_traffic) <= largest < there[1].nbytes / 20
+
+
+def test_callbacks_are_shown_rows_of_the_device(device_cupy, clouds):
+    there = [device_cupy.asarray(rows) for rows in (*clouds[0], *clouds[1])]
+    callback = ShownRows()
+    weights = dict(zip(("sample_weight_source", "sample_weight_target"), there[2:], strict=True))
+    fitter().set_callbacks(callback).fit_pair(*there[:2], **weights)
+    X, metadata = callback.shown[0]
+    np.testing.assert_array_equal(X.get(), np.concatenate(clouds[0]))
+    expected = np.repeat([1, -1], [len(rows) for rows in clouds[0]])
+    np.testing.assert_array_equal(metadata["sample_domain"].get(), expected)
+    np.testing.assert_allclose(metadata["sample_weight"].get(), np.concatenate(clouds[1]))
+
+
+def test_scorers_hand_rows_on(device_cupy, clouds, fitted):
+    X, domain = np.concatenate(clouds[0]), np.repeat([1, -1], [len(rows) for rows in clouds[0]])
+    there = device_cupy.asarray(X), device_cupy.asarray(domain)
+    assert bic_scorer(fitted, *there) == pytest.approx(bic_scorer(fitted, X, domain), rel=ANSWERED)
 
 
 @pytest.mark.parametrize(

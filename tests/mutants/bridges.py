@@ -75,6 +75,24 @@ MUTANTS = {
             "bridges/test_torch_transforms.py -k second",
         ),
         (
+            "cupy works on a stream of its own",
+            "cupy().cuda.ExternalStream(stream):",
+            "cupy().cuda.Stream(null=True):",
+            "bridges/test_torch_device.py -k stream",
+        ),
+        (
+            "results are the memory of CuPy",
+            "torch.from_dlpack(array).to(dtype, copy=True)",
+            "torch.from_dlpack(array).to(dtype)",
+            "bridges/test_torch_device.py -k copied",
+        ),
+        (
+            "CUDA tensors are fitted on the host",
+            "if tensor is None or not is_in_cuda(tensor):",
+            "if tensor is None or True:",
+            "bridges/test_torch_device.py -k gradients",
+        ),
+        (
             "warnings come at a line of ours",
             "frame, level = frame.f_back, level + 1",
             "frame, level = frame.f_back, level",
@@ -87,6 +105,12 @@ MUTANTS = {
             "return self.fitted if same else None",
             "return self.fitted",
             "bridges/test_torch_transforms.py -k kept",
+        ),
+        (
+            "records are where the data are",
+            'dtype=torch.float64, device="cpu")',
+            "dtype=torch.float64)",
+            "bridges/test_torch_device.py -k compiler",
         ),
         (
             "sample weights are left out",

@@ -299,6 +299,12 @@ MUTANTS = {
             "estimators/test_coupled_chunks.py -k precision",
         ),
         (
+            "clouds on two sides pass",
+            "        beside(X_target, name_of_target, X_source, of=name_of_source)\n",
+            "",
+            "estimators/test_coupled_device.py -k two_sides",
+        ),
+        (
             "rows of the other domain counted",
             "n_rows=int(np.count_nonzero(rows))",
             "n_rows=None",
@@ -306,6 +312,12 @@ MUTANTS = {
         ),
     ],
     "estimators/input_rows.py": [
+        (
+            "weights of a device count on the host",
+            '        return device_aligned(sample_weight, X, X.shape[:1], "sample_weight")',
+            "        sample_weight = sample_weight.get()",
+            "estimators/test_coupled_device.py -k scores",
+        ),
         (
             "every row is of the source",
             "ask(chunk.weight > 0, chunk.X)",

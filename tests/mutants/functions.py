@@ -149,6 +149,12 @@ MUTANTS = {
             "functions/test_flow.py -k batches",
         ),
         (
+            "samples of the target on the other side",
+            '        beside(Y, "target_samples", X)\n',
+            "",
+            "functions/test_flow_device.py -k refused",
+        ),
+        (
             "batches of the target not drawn",
             "                    targets.draw(rng)\n",
             "",

@@ -1,6 +1,14 @@
 """Mutants of what functions and estimators hand back."""
 
 MUTANTS = {
+    "results/posteriors.py": [
+        (
+            "the device of samples is not the current one",
+            "    with device_of(X):",
+            "    with device_of(None):",
+            "transport/test_maps_device.py -k memory",
+        ),
+    ],
     "results/bridge_result.py": [
         (
             "noise not of the step's length",

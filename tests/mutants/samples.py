@@ -17,6 +17,12 @@ MUTANTS = {
     ],
     "samples/device_arrays.py": [
         (
+            "arrays on a device go to the host",
+            "    if lies_on_device(array):\n        raise",
+            "    if False:\n        raise",
+            "functions/test_validation_device.py -k refused",
+        ),
+        (
             "all arrays are on a device",
             "return kind()[0] in (_CUDA, _CUDA_MANAGED)",
             "return True",

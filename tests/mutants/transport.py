@@ -288,6 +288,12 @@ MUTANTS = {
             "transport/test_maps.py -k sampled_map",
         ),
         (
+            "shares left out on a device",
+            "shared = (shares[:, None] * lifted)",
+            "shared = (shares[:, None] * 0 + lifted)",
+            "transport/test_maps_device.py -k those_of_the_host",
+        ),
+        (
             "samples not about the center",
             "means - center)",
             "means)",
