@@ -91,6 +91,24 @@ static __device__ Range tiles_of_block(place n_samples) {
     return range;
 }
 
+// Few mixtures need the two, and calls take less time to compile than copies.
+static __device__ __noinline__ double square(const double *x, const double *point, int d,
+                                             int width) {
+    double sum = 0.0;
+    for (int a = 0; a < d; a++) {
+        double z = x[a * width] - point[a];
+        sum += z * z;
+    }
+    return sum;
+}
+
+static __device__ __noinline__ double square_dot(const double *x, const double *point,
+                                                 const double *x_dot, int d, int width) {
+    double sum = 0.0;
+    for (int a = 0; a < d; a++) sum += (x[a * width] - point[a]) * x_dot[a * width];
+    return 2.0 * sum;
+}
+
 // One sample, about a point: row 0 is one, rows 1 ... d are x - point, row d + 1 is the squared
 // norm of these.
 struct About {
@@ -101,10 +119,7 @@ struct About {
 
     __device__ double operator[](int row) const {
         if (row == 0) return 1.0;
-        if (row <= d) return difference(row - 1);
-        double square = 0.0;
-        for (int a = 0; a < d; a++) square += difference(a) * difference(a);
-        return square;
+        return row <= d ? difference(row - 1) : square(x, point, d, width);
     }
 
     __device__ double feature(int2 pair) const { return (*this)[pair.x] * (*this)[pair.y]; }
@@ -117,10 +132,8 @@ struct AboutDot {
 
     __device__ double operator[](int row) const {
         if (row == 0) return 0.0;
-        if (row <= about.d) return x_dot[(row - 1) * about.width];
-        double sum = 0.0;
-        for (int a = 0; a < about.d; a++) sum += about.difference(a) * x_dot[a * about.width];
-        return 2.0 * sum;
+        return row <= about.d ? x_dot[(row - 1) * about.width]
+                              : square_dot(about.x, about.point, x_dot, about.d, about.width);
     }
 
     __device__ double feature(int2 pair) const {

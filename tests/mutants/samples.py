@@ -29,6 +29,87 @@ MUTANTS = {
             "estimators/test_device_input.py -k not_imported",
         ),
     ],
+    "samples/cuda.py": [
+        (
+            "the common point is that of any component",
+            "points[self.order[0]] if self.n_near and len(points) > 1 else points[0]",
+            "points[0]",
+            "samples/test_cuda.py -k sums",
+        ),
+        (
+            "components stay in the order of the kernels",
+            "        out[self.order] = values",
+            "        out[:] = values",
+            "samples/test_cuda.py -k sums",
+        ),
+        (
+            "statistics about the reference all the same",
+            "self.points if origin is None else self._points(origin)",
+            "self.points",
+            "samples/test_cuda.py -k sums",
+        ),
+        (
+            "one way for all",
+            "(Fused if Fused.fits(mixture) else Tiles)",
+            "(Fused if True else Tiles)",
+            "samples/test_cuda.py -k way_is",
+        ),
+    ],
+    "samples/cuda_fused.py": [
+        (
+            "features are never kept",
+            "for keeps in (True, False) if can_keep else (False,):",
+            "for keeps in (False,):",
+            "samples/test_cuda.py -k kept",
+        ),
+        (
+            "shared memory without an end",
+            "if shared <= SHARED and n_tasks <= n_threads:",
+            "if n_tasks <= n_threads:",
+            "samples/test_cuda.py -k way_is",
+        ),
+        (
+            "more sums than threads",
+            "if shared <= SHARED and n_tasks <= n_threads:",
+            "if shared <= SHARED:",
+            "samples/test_cuda.py -k way_is",
+        ),
+    ],
+    "samples/cuda_tiles.py": [
+        (
+            "squares are pulled back once",
+            "np.tile(every, 2 * len(norms))",
+            "np.tile(every, len(norms))",
+            "samples/test_cuda.py -k cotangents",
+        ),
+        (
+            "movements take the place of forms",
+            "rows_dot=self.rows_dot, adds=True",
+            "rows_dot=self.rows_dot, adds=False",
+            "samples/test_cuda.py -k tangents",
+        ),
+        (
+            "one shape of blocks",
+            "return min((2, 4, 8, 16, 32), key=",
+            "return min((8,), key=",
+            "",
+            "slower, and as good",
+        ),
+    ],
+    "samples/cuda_apart.py": [
+        (
+            "half a square is a square",
+            "self._constants[batch] - 0.5 * Y.sum(axis=1)",
+            "self._constants[batch] - Y.sum(axis=1)",
+            "samples/test_cuda.py -k sums",
+        ),
+        (
+            "one batch is all",
+            "for start in range(0, self.n_components, step):",
+            "for start in range(0, step, step):",
+            "samples/test_cuda.py -k batches",
+        ),
+    ],
     "samples/interface.py": [
         (
             "center outside the data",

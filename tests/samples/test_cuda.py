@@ -10,10 +10,10 @@ import pytest
 
 from skgmmot.families import FAMILIES, family_of
 from skgmmot.parameters import COVARIANCE_TYPES
-from skgmmot.samples import cuda_tiles, samples_of
+from skgmmot.samples import cuda_apart, cuda_fused, cuda_tiles, samples_of
 from skgmmot.samples.cpu import CpuSamples
 from skgmmot.samples.cuda import CudaSamples, DeviceMixture
-from skgmmot.samples.cuda_fused import Fused
+from skgmmot.samples.cuda_fused import Fused, _block
 from skgmmot.samples.interface import DataCotangent, DataTangent
 
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -192,6 +192,26 @@ def test_assigned_statistics_are_those_of_the_host(case, kind, rows, monkeypatch
 
 @both
 @all_ways
+def test_samples_of_weight_zero_are_in_no_sum(device_cupy, case, way):
+    own = case("full", way, n=400, d=2, K=4)
+    own.weight[::3] = 0.0
+    kept = own.weight > 0
+    whole = CudaSamples(own.device.X, device_cupy.asarray(own.weight))
+    expected = CpuSamples(own.X[kept], own.weight[kept])
+    all_near(whole.statistics(own.logits), expected.statistics(own.logits))
+    all_near(whole.overlaps(own.logits), expected.overlaps(own.logits))
+    sums_bar = own.rng.normal(size=own.logits.coefficients.shape)
+    bar = whole.zero_cotangent(wrt_weight=True)
+    near(
+        whole.statistics_vjp(own.logits, sums_bar, data_bar=bar),
+        expected.statistics_vjp(own.logits, sums_bar),
+    )
+    assert not bar.X.get()[~kept].any()
+    assert bar.sample_weight.get()[~kept].all()
+
+
+@both
+@all_ways
 def test_float32_samples_are_summed_in_float64(case, way):
     own = case("full", way, n=500, d=4, K=6, dtype=np.float32)
     assert own.device.dtype == np.float32
@@ -242,6 +262,70 @@ def test_the_way_is_chosen_by_what_a_block_has_room_for(device_cupy):
         X = naive.sample(rng, theta, 600)
         device = samples_of(device_cupy.asarray(X))
         all_near(device.statistics(logits), CpuSamples(X).statistics(logits))
+
+
+@pytest.mark.parametrize("engine", ["fused"])
+@pytest.mark.parametrize("d, is_kept", [(3, True), (9, False)])
+def test_few_features_are_kept(device_cupy, case, d, is_kept, monkeypatch):
+    own = case("full", "mixed", n=300, d=d, K=3)
+    names = "statistics", "statistics_jvp"
+    assert all(_block(name, DeviceMixture(own.logits)).keeps == is_kept for name in names)
+    X_dot = device_cupy.asarray(own.rng.normal(size=(300, d)))
+
+    def found():
+        dot = own.device.statistics_jvp(own.logits, 0.0, data_dot=DataTangent(X_dot))
+        return *own.device.statistics(own.logits), *own.device.overlaps(own.logits), dot
+
+    before = found()
+    monkeypatch.setattr(cuda_fused, "_MOST_KEPT", 0)
+    all_near(found(), before, 1e-13)
+
+
+@pytest.mark.parametrize("engine", ["tiles"])
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_components_apart_go_in_batches(device_cupy, case, kind, monkeypatch):
+    own = case(kind, "centered", n=200, d=3, K=5)
+    X_dot = device_cupy.asarray(own.rng.normal(size=(200, 3)))
+
+    def found():
+        bar = own.device.zero_cotangent()
+        return (
+            *own.device.statistics(own.logits),
+            own.device.statistics_jvp(own.logits, 1.0, data_dot=DataTangent(X_dot)),
+            own.device.statistics_vjp(own.logits, own.logits.coefficients, data_bar=bar),
+            bar.X.get(),
+        )
+
+    together = found()
+    monkeypatch.setattr(cuda_apart, "_BATCH_BYTES", 1)
+    all_near(found(), together, 1e-13)
+
+
+@pytest.mark.parametrize("engine", ["tiles"])
+def test_a_pull_back_goes_on_in_parts(case, monkeypatch):
+    monkeypatch.setattr(cuda_tiles, "_PULL_BYTES", 1)
+    monkeypatch.setattr(cuda_tiles, "_LEAST", 300)
+    monkeypatch.setattr(cuda_tiles, "_MOST", 300)
+    own = case("full", "matrix", n=700, d=3, K=3)
+    sums_bar = own.rng.normal(size=own.logits.coefficients.shape)
+    bars = [samples.zero_cotangent() for samples in (own.device, own.host)]
+    for samples, bar in zip((own.device, own.host), bars, strict=True):
+        samples.statistics_vjp(own.logits, sums_bar, wrt_logits=False, data_bar=bar)
+    near(bars[0].X, bars[1].X)
+
+
+def test_no_array_has_a_number_for_each_sample_and_component(device_cupy, monkeypatch):
+    own = Case(device_cupy, "full", "matrix", n=3000, d=3, K=4)
+    largest = []
+    empty = device_cupy.empty
+
+    def noted(shape, *args, **options):
+        largest.append(int(np.prod(shape)))
+        return empty(shape, *args, **options)
+
+    monkeypatch.setattr(device_cupy, "empty", noted)
+    own.device.statistics(own.logits)
+    assert 0 < max(largest) < 3000
 
 
 def test_reruns_have_the_same_bits(device_cupy):
