@@ -15,6 +15,17 @@ def data(kind="full", dtype=np.float64, n=N):
     return X, weight
 
 
+class Foreign:
+    """An array of another library on the device, which shares its memory by DLPack."""
+
+    def __init__(self, array):
+        self._array, self.shape = array, array.shape
+        self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+    def __len__(self):
+        return self.shape[0]
+
+
 def close(actual, expected, rtol):
     """Whether arrays of the host are the same, next to the largest of each, or to 1e-3."""
     for mine, theirs in zip(actual, expected, strict=True):

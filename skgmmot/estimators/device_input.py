@@ -57,7 +57,7 @@ def device_matrix(X, name="X", *, ensure_min_samples=1, by="", copy=False):
         )
     floats = device_floats(X, name)
     refuse_nonfinite(floats, 0, name)
-    return floats.copy() if copy and floats is X else floats
+    return floats.copy() if copy else floats
 
 
 def device_weights(sample_weight, X):

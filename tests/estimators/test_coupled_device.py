@@ -1,9 +1,11 @@
 """Coupled fits of arrays on a device, which stands on the host in tests, and what they answer."""
 
+import pickle
+
 import naive
 import numpy as np
 import pytest
-from device_data import close, fetched
+from device_data import Foreign, close, fetched
 from stand_ins import ShownRows
 
 from skgmmot import ChunkedRows, CoupledGMMFitter
@@ -180,6 +182,31 @@ def test_nothing_of_the_size_of_the_data_goes_to_and_fro(device_cupy, device_tra
     device.score(there[0])
     largest = 2 * 100 * 2 * 8  # of both clouds together
     assert max(size for _, size in device_traffic) <= largest < there[1].nbytes / 20
+
+
+def test_arrays_of_another_library(device_cupy, clouds):
+    there = [Foreign(device_cupy.asarray(rows)) for rows in clouds[0]]
+    weight = Foreign(device_cupy.asarray(clouds[1][1]))
+    host = fitter().fit_pair(*clouds[0], sample_weight_target=clouds[1][1])
+    device = fitter().fit_pair(*there, sample_weight_target=weight)
+    same_fits(device, host)
+    expected = host.transform(clouds[0][0])
+    found = device.transform(there[0])
+    close([fetched(device_cupy, found, expected)], [expected], FITTED)
+    cotangent = None, np.ones((3, 2)), None
+    options = {"sample_weight_target": weight}
+    found = device.gradient_wrt_data(*there, cotangent, mode="one_step", **options)
+    options = {"sample_weight_target": clouds[1][1]}
+    expected = device.gradient_wrt_data(*clouds[0], cotangent, mode="one_step", **options)
+    for part, like in zip(found, expected, strict=True):
+        close([fetched(device_cupy, part, like)], [like], 1e-8)
+
+
+def test_pickles_hold_nothing_of_the_device(device_cupy, clouds):
+    device = fitter().fit_pair(*map(device_cupy.asarray, clouds[0]))
+    pickled = pickle.dumps(device)
+    assert b"cupy" not in pickled and b"cuda_on_host" not in pickled
+    same_fits(pickle.loads(pickled), device, 1e-15)
 
 
 def test_callbacks_are_shown_rows_of_the_device(device_cupy, clouds):

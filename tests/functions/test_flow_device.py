@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from device_data import close, fetched
+from device_data import Foreign, close, fetched
 
 from skgmmot import ChunkedRows, DifferentiableGaussianMixture, mixture_flow
 
@@ -55,6 +55,16 @@ def test_flows_are_those_of_the_host(device_cupy, optimizer, batch_fraction, mod
 def test_the_default_estimator_and_single_precision(device_cupy):
     X = points(dtype=np.float32)
     same_flows(device_cupy, flow(device_cupy.asarray(X)), flow(X), 1e-4)
+
+
+def test_points_of_another_library(device_cupy):
+    X = points()
+    rows = device_cupy.asarray(X)
+    options = {"target_samples": Foreign(rows + 1.0), "estimator": estimator()}
+    device = flow(Foreign(rows), None, **options)
+    options["target_samples"] = X + 1.0
+    same_flows(device_cupy, device, flow(X, None, **options))
+    np.testing.assert_array_equal(rows.get(), X)  # a copy has moved
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.4])

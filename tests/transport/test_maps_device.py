@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from device_data import close, fetched
+from device_data import Foreign, close, fetched
 
 from skgmmot import mixture_bridge, mixture_transport
 from skgmmot.transport import maps
@@ -50,6 +50,12 @@ def test_blocks_on_the_device_do_not_matter(device_cupy, monkeypatch, method):
     monkeypatch.setattr(maps, "PAIRS_SIZE", 1)
     blocks = transport.map(rows, method=method, random_state=0)
     close([blocks.get()], [whole.get()], TOLERANCE)
+
+
+def test_arrays_of_another_library(device_cupy):
+    transport, X = mixture_transport(*mixtures()), samples()
+    found = transport.map(Foreign(device_cupy.asarray(X)))
+    close([fetched(device_cupy, found, X)], [transport.map(X)], TOLERANCE)
 
 
 def test_masses_are_those_of_the_host(device_cupy):
