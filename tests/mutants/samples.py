@@ -92,7 +92,7 @@ MUTANTS = {
             "one shape of blocks",
             "return min((2, 4, 8, 16, 32), key=",
             "return min((8,), key=",
-            "",
+            "samples/test_cuda.py -k every_shape",
             "slower, and as good",
         ),
     ],

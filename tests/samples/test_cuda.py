@@ -31,7 +31,7 @@ class Case:
         self.X = naive.sample(rng, theta, n).astype(dtype)
         self.weight = rng.uniform(0.1, 2.0, n) if weighted else None
         mixed = way == "mixed" and K > 1 and kind != "tied"
-        apart = np.arange(1, K, 2) if mixed else None
+        apart = np.arange(n % 2, K, 2) if mixed else None
         common = None if way == "centered" else rng.normal(size=d)
         self.logits = family_of(theta).natural(theta, common, apart=apart)
         self.origin = self.logits.reference.copy()
@@ -255,6 +255,7 @@ def test_the_way_is_chosen_by_what_a_block_has_room_for(device_cupy):
         ("full", 2, 64, False),
         ("full", 30, 30, False),
         ("spherical", 300, 2, False),
+        ("spherical", 20, 60, False),
     ]:
         theta = naive.random_mixture(rng, K, d, kind)
         logits = family_of(theta).natural(theta, np.zeros(d))
