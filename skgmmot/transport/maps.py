@@ -87,7 +87,7 @@ def map_samples(X, source, target, plan, method, rng, posterior):
         def label(rows):
             labels[rows] = posterior(rows)
 
-        _each(label, X, ROWS_SIZE // len(plan))
+        _each(label, X, len(plan))
         images, means, slopes = map(xp.asarray, (images, source.means, slopes))
         for k, members in _groups(labels, len(plan)):
             moved[members] = images[k] + (X[members] - means[k]) @ slopes[k]
@@ -198,7 +198,7 @@ def _sampled(X, source, target, plan, rng, posterior):
 def _groups(labels, n_labels):
     """Each label that occurs, with the indices of its samples."""
     small = labels.astype(np.min_scalar_type(n_labels))  # 16 bits are sorted by radix
-    order = small.argsort(kind="stable")
+    order = small.argsort() if is_on_device(small) else small.argsort(kind="stable")
     counts = on_host(module_of(labels).bincount(labels, minlength=n_labels))
     ends = np.cumsum(counts)
     return [(k, order[ends[k] - counts[k] : ends[k]]) for k in np.flatnonzero(counts)]
