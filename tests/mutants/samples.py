@@ -77,9 +77,9 @@ MUTANTS = {
     ],
     "samples/cuda_tiles.py": [
         (
-            "squares are pulled back once",
-            "np.tile(every, 2 * len(norms))",
-            "np.tile(every, len(norms))",
+            "what the components pull back about the point is left out",
+            "tables = self.mixture.direction[near], self.mixture.coefficients[near]",
+            "tables = self.mixture.direction[near], 0.0 * self.mixture.coefficients[near]",
             "samples/test_cuda.py -k cotangents",
         ),
         (

@@ -302,19 +302,6 @@ def test_components_apart_go_in_batches(device_cupy, case, kind, monkeypatch):
     all_near(found(), together, 1e-13)
 
 
-@pytest.mark.parametrize("engine", ["tiles"])
-def test_a_pull_back_goes_on_in_parts(case, monkeypatch):
-    monkeypatch.setattr(cuda_tiles, "_PULL_BYTES", 1)
-    monkeypatch.setattr(cuda_tiles, "_LEAST", 300)
-    monkeypatch.setattr(cuda_tiles, "_MOST", 300)
-    own = case("full", "matrix", n=700, d=3, K=3)
-    sums_bar = own.rng.normal(size=own.logits.coefficients.shape)
-    bars = [samples.zero_cotangent() for samples in (own.device, own.host)]
-    for samples, bar in zip((own.device, own.host), bars, strict=True):
-        samples.statistics_vjp(own.logits, sums_bar, wrt_logits=False, data_bar=bar)
-    near(bars[0].X, bars[1].X)
-
-
 def test_no_array_has_a_number_for_each_sample_and_component(device_cupy, monkeypatch):
     own = Case(device_cupy, "full", "matrix", n=3000, d=3, K=4)
     largest = []
