@@ -38,7 +38,6 @@ class Tiles:
         self.pairs = samples.pairs_of(mixture.features)
         self.point = self.cupy.asarray(mixture.points[0])
         self.coefficients = self._table(mixture.coefficients)
-        self.direction = self._table(mixture.direction)
         self.apart = Apart(self.cupy, mixture) if self.n_apart else None
         # about which those that are apart have logits, and sums
         self._points, self._origins = self.apart.both_points if self.n_apart else (None, None)
@@ -48,6 +47,11 @@ class Tiles:
         out = np.zeros((self.mixture.features.size, -(-self.n_near // PART) * PART))
         out[:, : self.n_near] = values[: self.n_near].T
         return self.cupy.asarray(out)
+
+    @cached_property
+    def direction(self):
+        """The direction (p, n_near) of components that are near."""
+        return self._table(self.mixture.direction)
 
     @cached_property
     def both_tables(self):
