@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 SOURCES = "mixture.cu", "mixture_sums.cu", "mixture_derivatives.cu", "mixture_tiles.cu"
-# As in the source: components and features of which a thread has sums, features that are in shared
-# memory at a time, and flags.
-PART, CHUNK, DIAGONAL, KEEPS = 4, 16, 1, 2
+# As in the source: components and features of which a thread has sums; features, or samples, that
+# are in shared memory at a time; features and samples of a block that pulls back; and flags.
+PART, CHUNK, STRIP, COLUMN, DIAGONAL, KEEPS = 4, 16, 32, 64, 1, 2
 SHARED = 64 * 1024  # bytes that a block may have on every device since compute capability 7.0
 _SHARED_UNASKED = 48 * 1024
 _NULL = np.intp(0)

@@ -234,18 +234,66 @@ extern "C" __global__ void tile_answers(double *logits, int K, int count, const 
                labels);
 }
 
-// X_bar_ia += sum_f C_fi d phi_f / d x_a for n_own samples of a tile from the first on: (p, n_own)
-// and rows (d + 2, count) to (count, d). The features that row a is a factor of, and their other
-// rows, stand from starts[a] on.
-extern "C" __global__ void tile_pull_back(const double *C, int n_own, int first,
-                                          const double *rows, int count, const int *starts,
-                                          const int *features, const int *others, int d,
-                                          double *X_bar) {
+#define STRIP 32   // features, and
+#define COLUMN 64  // samples of a block of the next kernel
+
+// What rows receive: rows_bar += amount_f d phi_f / d rows, of cotangents of features
+//
+//     amount_fi = sum_k gamma_ki direction_kf + form_ki eta_kf,
+//
+// which are nowhere in memory: the two tables are one, (2 K, p), a strip of features at a time.
+extern "C" __global__ void tile_pull_back(const double *rows, int count, const int *pairs, int p,
+                                          const double *table, int K, const double *gamma,
+                                          const double *form, double *rows_bar) {
+    extern __shared__ double shared[];
+    int t = threadIdx.x, T = n_threads(), first_i = blockIdx.x * COLUMN, i = first_i + t;
+    int f = t % (STRIP / PART) * PART, column = t / (STRIP / PART) * PART;
+    double *amounts = shared, *weights = amounts + STRIP * COLUMN, *own = weights + CHUNK * COLUMN;
+    int row = 0;  // what it has received is kept until the features are those of another one
+    double kept = 0.0, z = 1.0;
+    for (int start = 0; start < p; start += STRIP) {
+        double sums[PART][PART] = NO_SUMS;
+        for (int first = 0; first < 2 * K; first += CHUNK) {
+            for (int e = t; e < CHUNK * COLUMN; e += T) {
+                int k = first + e / COLUMN, at = first_i + e % COLUMN;
+                const double *given = k < K ? gamma + (place)k * count
+                                            : form + (place)(k - K) * count;
+                weights[e] = k < 2 * K && at < count ? given[at] : 0.0;
+            }
+            for (int e = t; e < CHUNK * STRIP; e += T) {
+                int k = first + e / STRIP, at = start + e % STRIP;
+                own[e] = k < 2 * K && at < p ? table[(place)k * p + at] : 0.0;
+            }
+            __syncthreads();
+            for (int k = 0; k < CHUNK; k++)
+                multiply(*(const Four *)(own + k * STRIP + f),
+                         *(const Four *)(weights + k * COLUMN + column), sums);
+            __syncthreads();
+        }
+#pragma unroll
+        for (int j = 0; j < PART; j++)
+#pragma unroll
+            for (int at = 0; at < PART; at++) amounts[(f + j) * COLUMN + column + at] = sums[j][at];
+        __syncthreads();
+        for (int j = 0; t < COLUMN && i < count && j < STRIP && start + j < p; j++) {
+            int2 pair = ((const int2 *)pairs)[start + j];
+            double amount = amounts[j * COLUMN + t];
+            if (pair.x != row) {
+                rows_bar[(place)row * count + i] += kept;
+                row = pair.x, kept = 0.0, z = rows[(place)row * count + i];
+            }
+            kept += amount * rows[(place)pair.y * count + i];
+            rows_bar[(place)pair.y * count + i] += amount * z;
+        }
+    }
+    if (t < COLUMN && i < count) rows_bar[(place)row * count + i] += kept;
+}
+
+// What samples receive of that: X_bar (count, d) += of their rows, and of their squared norms.
+extern "C" __global__ void tile_samples_bar(const double *rows, const double *rows_bar, int count,
+                                            int d, double *X_bar) {
     place e = entry();
-    if (e >= (place)d * n_own) return;
-    int a = (int)(e / n_own), i = (int)(e % n_own);
-    double sum = 0.0;
-    for (int j = starts[a]; j < starts[a + 1]; j++)
-        sum += C[(place)features[j] * n_own + i] * rows[(place)others[j] * count + first + i];
-    X_bar[(place)(first + i) * d + a] += sum;
+    if (e >= (place)d * count) return;
+    place i = e / d, row = (place)(1 + e % d) * count + i;
+    X_bar[e] += rows_bar[row] + 2.0 * rows[row] * rows_bar[(place)(1 + d) * count + i];
 }

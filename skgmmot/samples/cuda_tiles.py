@@ -12,11 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..kernels.cuda import CHUNK, PART, add_up, launch
+from ..kernels.cuda import CHUNK, COLUMN, PART, STRIP, add_up, launch
 from .cuda_apart import Apart, ApartSums
 
 _TILE_BYTES = 32 * 2**20
-_PULL_BYTES = 16 * 2**20  # of cotangents of features
 _LEAST, _MOST = 256, 65_536  # samples of a tile
 _THREADS = 256
 _OF_PRODUCTS = 128  # threads
@@ -39,7 +38,6 @@ class Tiles:
         self.pairs = samples.pairs_of(mixture.features)
         self.point = self.cupy.asarray(mixture.points[0])
         self.coefficients = self._table(mixture.coefficients)
-        self.direction = self._table(mixture.direction)
         self.apart = Apart(self.cupy, mixture) if self.n_apart else None
         # about which those that are apart have logits, and sums
         self._points, self._origins = self.apart.both_points if self.n_apart else (None, None)
@@ -51,20 +49,16 @@ class Tiles:
         return self.cupy.asarray(out)
 
     @cached_property
-    def incidence(self):
-        """Of which features each x_a is a factor, and of what others: starts, features, others."""
-        d, (left, right) = self.mixture.features.n_features, self.mixture.features.pairs
-        f = np.arange(len(left))
-        norms, every = f[left > d], np.arange(1, d + 1)
-        of_norms = np.tile(every, 2 * len(norms))  # ‖z‖² is a product z_a z_a for each a
-        rows = np.concatenate([left, right, of_norms])
-        features = np.concatenate([f, f, np.repeat(norms, 2 * d)])
-        others = np.concatenate([right, left, of_norms])
-        order = np.argsort(rows, kind="stable")
-        order = order[(rows[order] > 0) & (rows[order] <= d)]
-        starts = np.searchsorted(rows[order], np.append(every, d + 1))
-        parts = starts, features[order], others[order]
-        return [self.cupy.asarray(part.astype(np.int32)) for part in parts]
+    def direction(self):
+        """The direction (p, n_near) of components that are near."""
+        return self._table(self.mixture.direction)
+
+    @cached_property
+    def both_tables(self):
+        """The direction, then the coefficients, of components that are near: (2 n_near, p)."""
+        near = slice(self.n_near)
+        tables = self.mixture.direction[near], self.mixture.coefficients[near]
+        return self.cupy.asarray(np.concatenate(tables))
 
     def tiles(self, of_features=1, of_components=1):
         """All tiles, for passes with so many arrays of the size of the rows and of the logits."""
@@ -126,7 +120,7 @@ class Tiles:
     def statistics_vjp(self, *, wrt_logits, X_bar, weight_bar):
         """Pull the direction back: to coefficients (K, p) or None, and into the arrays given."""
         sums = self._sums() if wrt_logits else None
-        for tile in self.tiles(1, 2):
+        for tile in self.tiles(2, 2):
             gamma, _ = tile.posterior()
             form = tile.forms(self._origins)
             tile.center(gamma, form, None if weight_bar is None else weight_bar[tile.rows_of])
@@ -261,14 +255,17 @@ class Tile:
         """Add what the samples receive of weights γ of the direction, and of forms."""
         tiles = self.tiles
         if tiles.n_near:
-            p, n_near = tiles.mixture.features.size, tiles.n_near
-            step = max(128, _PULL_BYTES // (8 * p))
-            for first in range(0, self.count, step):
-                own = slice(first, first + step)
-                C = tiles.direction[:, :n_near] @ gamma[self._near, own]
-                C += tiles.coefficients[:, :n_near] @ form[self._near, own]
-                given = C, C.shape[1], first, self.rows, self.count, *tiles.incidence
-                tiles.launch("tile_pull_back", self._d * C.shape[1], *given, self._d, X_bar)
+            rows_bar, p = tiles.cupy.zeros(self.rows.shape), tiles.mixture.features.size
+            given = self.rows, self.count, tiles.pairs, p, tiles.both_tables, tiles.n_near
+            given = *given, gamma[self._near], form[self._near], rows_bar
+            n_blocks = -(-self.count // COLUMN)
+            shared = 8 * (STRIP * COLUMN + CHUNK * (STRIP + COLUMN))
+            launch(
+                tiles.cupy, self._X.dtype, "tile_pull_back", n_blocks, _OF_PRODUCTS, given,
+                shared=shared,
+            )  # fmt: skip
+            given = self.rows, rows_bar, self.count, self._d, X_bar
+            tiles.launch("tile_samples_bar", X_bar.size, *given)
         if tiles.n_apart:
             tiles.apart.pull_back(self.x, gamma[self._apart], form[self._apart], X_bar)
 

@@ -77,9 +77,9 @@ MUTANTS = {
     ],
     "samples/cuda_tiles.py": [
         (
-            "squares are pulled back once",
-            "np.tile(every, 2 * len(norms))",
-            "np.tile(every, len(norms))",
+            "what the components pull back about the point is left out",
+            "tables = self.mixture.direction[near], self.mixture.coefficients[near]",
+            "tables = self.mixture.direction[near], 0.0 * self.mixture.coefficients[near]",
             "samples/test_cuda.py -k cotangents",
         ),
         (
@@ -92,7 +92,7 @@ MUTANTS = {
             "one shape of blocks",
             "return min((2, 4, 8, 16, 32), key=",
             "return min((8,), key=",
-            "",
+            "samples/test_cuda.py -k every_shape",
             "slower, and as good",
         ),
     ],
