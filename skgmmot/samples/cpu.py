@@ -119,6 +119,13 @@ def _segments(n_samples, n_features, shape=(0, 0)):
     return bounds
 
 
+def groups_of_rows(n_samples, n_groups):
+    """At most so many slices of all rows, whole blocks each."""
+    n_blocks = -(-n_samples // BLOCK)
+    bounds = BLOCK * (np.arange(n_groups + 1) * n_blocks // n_groups)
+    return [slice(*ends) for ends in pairwise(np.unique(bounds).tolist())]
+
+
 class CpuSamples(RowBoxes):
     """`Samples` in a NumPy array.
 
@@ -339,9 +346,7 @@ class CpuSamples(RowBoxes):
 
     def groups(self, n_groups):
         """`Samples.groups`: views of the rows, whole blocks each."""
-        n_blocks = -(-self.shape[0] // BLOCK)
-        bounds = BLOCK * (np.arange(n_groups + 1) * n_blocks // n_groups)
-        return [self.subset(slice(*ends)) for ends in pairwise(np.unique(bounds))]
+        return [self.subset(part) for part in groups_of_rows(self.shape[0], n_groups)]
 
     def zero_cotangent(self, *, wrt_weight=False):
         """`Samples.zero_cotangent`."""

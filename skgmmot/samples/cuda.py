@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.cuda import add_up, launch
-from .cpu import CpuSamples
+from .cpu import CpuSamples, groups_of_rows
 from .cuda_fused import Fused
 from .cuda_tiles import Tiles
 from .device_arrays import module_of
@@ -188,9 +188,8 @@ class CudaSamples(RowBoxes):
             yield part, self.picked(part)
 
     def groups(self, n_groups):
-        """`Samples.groups`: views of the rows."""
-        bounds = np.unique(np.arange(n_groups + 1) * len(self.X) // n_groups).tolist()
-        return [self.picked(slice(*ends)) for ends in zip(bounds[:-1], bounds[1:], strict=True)]
+        """`Samples.groups`: views of the rows, those that the host would take."""
+        return [self.picked(part) for part in groups_of_rows(len(self.X), n_groups)]
 
     def zero_cotangent(self, *, wrt_weight=False):
         """`Samples.zero_cotangent`, on the device."""

@@ -122,7 +122,7 @@ MUTANTS = {
         (
             "groups that cut blocks",
             "bounds = BLOCK * (np.arange(n_groups + 1) * n_blocks // n_groups)",
-            "bounds = self.shape[0] * np.arange(n_groups + 1) // n_groups",
+            "bounds = n_samples * np.arange(n_groups + 1) // n_groups",
             "samples/test_cpu.py -k groups",
         ),
         (
