@@ -13,8 +13,9 @@
 // and `add_up` adds those of all blocks. There are no atomics, all sums have a fixed order, and the
 // number of blocks does not depend on the device: the same compiled code gives the same bits.
 //
-// Reads of shared memory and of coefficients are what takes longest. So features are kept where
-// that is less than to make them again, and coefficients of PART components come in one read.
+// By count of instructions, reads of shared memory and of coefficients take longest. So features are
+// kept where that is less than to make them again, and coefficients of PART components come in one
+// read.
 //
 // Tile kernels serve what is too large for that, between products of matrices (`cuda_tiles.py`).
 
@@ -41,7 +42,7 @@ struct Four {
 // (n_parts, p, PART), with zeros for the components that the last part lacks; the others (n, p).
 struct Table {
     const double *near, *apart;
-    int n_near, p;
+    int p;
 
     __device__ const Four *part(int first) const {
         return (const Four *)(near + (place)first * p);  // first: a multiple of PART
@@ -67,7 +68,6 @@ static __device__ Mixture mixture_of(const double *numbers, const int *pairs, in
     Mixture m;
     m.d = d, m.p = p, m.n_near = n_near, m.n_apart = APART ? n_apart : 0, m.flags = flags;
     m.pairs = (const int2 *)pairs;
-    m.coefficients.n_near = m.direction.n_near = n_near;
     m.coefficients.p = m.direction.p = p;
     place near = (place)n_parts(n_near) * PART * p;
     m.coefficients.near = numbers, m.direction.near = numbers + near;

@@ -4,8 +4,8 @@ A tile is so many samples that what belongs to them is a few MiB. It is transpos
 for each sample. Logits of components about the common point are a table (p × K) times features
 (p × m), sums are weights (K × m) times features: products of matrices, but of features that kernels
 make where they multiply them (`kernels/mixture_tiles.cu`). To have them in memory for the products
-of a library would take more launches, of smaller tiles, than there is work to hide them. Components
-that are apart go by such products (`cuda_apart`).
+of a library would, by count, take more launches of smaller tiles than there is work to hide them.
+Components that are apart go by such products (`cuda_apart`).
 """
 
 from functools import cached_property
